@@ -1,0 +1,5 @@
+"""``python -m densescan`` is the command ``densescan``."""
+
+from .cli import main
+
+main()

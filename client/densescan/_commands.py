@@ -1,0 +1,252 @@
+"""The commands of ``densescan``: thin wrappers of `Client` that print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.progress import Progress
+
+from ._settings import DEFAULT_TIMEOUT_S, URL_VARIABLE, resolve_url
+from .cli_tables import Row, failure_lines, make_console, print_classifications, status_table
+from .client import Client
+from .errors import DeadlineExceeded, DensescanError, ModelNotFound, Overloaded, ServerUnavailable
+from .phantoms import MIN_SIZE, draw_phantom
+from .results import Classification
+from .tasks import MRI, RESEARCH_ONLY, XRAY, Task
+
+
+class Exit(IntEnum):
+    """What the command's exit code says."""
+
+    OK = 0
+    SOME_FAILED = 1
+    USAGE = 2
+    SERVER = 3
+
+
+_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jp2", ".j2k", ".pgm", ".ppm", ".pnm"}
+)
+_EXIT_CODES = """
+
+[bold]Exit codes[/bold]  0 all were classified · 1 some file could not be · 2 usage · 3 the server could not answer
+"""
+
+app = typer.Typer(
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help=f"""Classify chest X-rays and brain MRI slices with a densescan server.
+
+    [bold]Try it[/bold] without a picture of your own:
+
+      densescan status
+      densescan phantom xray -o film.png
+      densescan classify xray film.png
+
+    The server's address is --url, else the variable {URL_VARIABLE}, else localhost:8001.
+
+    {RESEARCH_ONLY}
+    """,
+)
+classify_app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True, help="Classify pictures.")
+phantom_app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True, help="Draw a synthetic picture to try.")
+app.add_typer(classify_app, name="classify")
+app.add_typer(phantom_app, name="phantom")
+
+Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="Pictures, or folders of pictures.")]
+Url = Annotated[
+    str | None,
+    typer.Option("--url", envvar=URL_VARIABLE, metavar="HOST:PORT", help="gRPC address of the server."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line instead of a table.")]
+Timeout = Annotated[float, typer.Option("--timeout", min=0.001, metavar="SECONDS", help="Longest wait per picture.")]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to save it.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Another seed draws another anatomy.")]
+Size = Annotated[int, typer.Option("--size", min=MIN_SIZE, max=2048, help="Side of the picture, in pixels.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"densescan {version('densescan')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@classify_app.command(
+    "xray",
+    help=f"""Classify frontal chest X-rays as {" or ".join(XRAY.labels)}.
+
+    [bold]Examples[/bold]
+
+      densescan classify xray film.png
+      densescan classify xray films/ --threshold 0.3
+      densescan classify xray films/ --json > results.jsonl
+    """
+    + _EXIT_CODES,
+)
+def _classify_xray(
+    files: Files,
+    as_json: AsJson = False,
+    url: Url = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="PNEUMONIA from this probability on; by default the model's own."),
+    ] = None,
+    timeout: Timeout = DEFAULT_TIMEOUT_S,
+) -> None:
+    _classify(XRAY, files, as_json=as_json, url=url, threshold=threshold, timeout_s=timeout)
+
+
+@classify_app.command(
+    "mri",
+    help=f"""Classify brain MRI slices as {", ".join(MRI.labels)}.
+
+    [bold]Examples[/bold]
+
+      densescan classify mri slice.png
+      densescan classify mri slices/ --url gpu-box:8001
+      densescan classify mri slices/ --json > results.jsonl
+    """
+    + _EXIT_CODES,
+)
+def _classify_mri(files: Files, as_json: AsJson = False, url: Url = None, timeout: Timeout = DEFAULT_TIMEOUT_S) -> None:
+    _classify(MRI, files, as_json=as_json, url=url, threshold=None, timeout_s=timeout)
+
+
+@app.command("status")
+def _status(
+    url: Url = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+    timeout: Timeout = DEFAULT_TIMEOUT_S,
+) -> None:
+    """Say whether the server is ready, and what it serves; exit code 3 if it is not."""
+    with _client(url, timeout) as client:
+        try:
+            status = client.status()
+        except DensescanError as error:
+            _give_up(error)
+    if as_json:
+        typer.echo(json.dumps(status.to_dict()))
+    else:
+        console = make_console()
+        state = "[green]ready[/green]" if status.ready else "[red]not ready[/red]"
+        console.print(f"{status.name} {status.version} at {status.url} is {state}")
+        console.print(status_table(status))
+    raise typer.Exit(Exit.OK if status.ready else Exit.SERVER)
+
+
+@phantom_app.command("xray")
+def _phantom_xray(output: Output, seed: Seed = 0, size: Size = 512) -> None:
+    """Draw a synthetic chest film: densescan phantom xray -o film.png."""
+    _draw(XRAY, output, seed, size)
+
+
+@phantom_app.command("mri")
+def _phantom_mri(output: Output, seed: Seed = 0, size: Size = 512) -> None:
+    """Draw a synthetic head slice: densescan phantom mri -o slice.png."""
+    _draw(MRI, output, seed, size)
+
+
+def _draw(task: Task, output: Path, seed: int, size: int) -> None:
+    try:
+        draw_phantom(task, seed=seed, size=size).save(output)
+    except (OSError, ValueError) as error:  # ValueError: a suffix that names no format
+        raise typer.BadParameter(f"cannot save {output}: {error}", param_hint="--output") from error
+    typer.echo(f"{output}: a synthetic {task.title}, no patient")
+
+
+def _classify(
+    task: Task, files: list[Path], *, as_json: bool, url: str | None, threshold: float | None, timeout_s: float
+) -> None:
+    paths = _expand(files)
+    rows: list[Row] = []
+    screen = make_console(stderr=True)
+    progress = Progress(console=screen, transient=True, disable=len(paths) == 1 or not screen.is_terminal)
+    with _client(url, timeout_s) as client, progress:
+        for row in progress.track(_rows(client, task, paths, threshold), total=len(paths), description=task.title):
+            rows.append(row)
+            if as_json:
+                typer.echo(json.dumps(_json_row(task, row)))
+            if isinstance(row[1], (ServerUnavailable, ModelNotFound)):
+                break  # the rest would meet the same
+    if not as_json:
+        _print(task, rows)
+    if len(rows) < len(paths):
+        screen.print(f"{len(paths) - len(rows)} of {len(paths)} pictures were not tried.")
+    raise typer.Exit(_exit_code(rows))
+
+
+def _rows(client: Client, task: Task, paths: list[Path], threshold: float | None) -> Iterator[Row]:
+    outcomes = client.classify_many(task, paths, threshold=threshold)
+    yield from zip(map(str, paths), outcomes, strict=True)
+
+
+def _json_row(task: Task, row: Row) -> dict[str, object]:
+    source, outcome = row
+    if isinstance(outcome, Classification):
+        return outcome.to_dict()
+    return {
+        "source": source,
+        "task": task.name,
+        "error": {"type": type(outcome).__name__, "message": str(outcome)},
+    }
+
+
+def _print(task: Task, rows: list[Row]) -> None:
+    errors = make_console(stderr=True)
+    for line in failure_lines(rows):
+        errors.print(line, style="red", markup=False)
+    if any(isinstance(outcome, Classification) for _, outcome in rows):
+        console = make_console()
+        print_classifications(console, task, rows)
+        console.print(RESEARCH_ONLY, style="dim")
+
+
+def _exit_code(rows: list[Row]) -> Exit:
+    failures = [outcome for _, outcome in rows if isinstance(outcome, DensescanError)]
+    if any(isinstance(error, (ServerUnavailable, Overloaded, DeadlineExceeded, ModelNotFound)) for error in failures):
+        return Exit.SERVER
+    return Exit.SOME_FAILED if failures else Exit.OK
+
+
+def _expand(files: list[Path]) -> list[Path]:
+    """The files, with each folder replaced by the pictures in it and below it, sorted."""
+    paths: list[Path] = []
+    for file in files:
+        if not file.is_dir():
+            paths.append(file)
+            continue
+        found = sorted(path for path in file.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+        if not found:
+            raise typer.BadParameter(f"no pictures in the folder {file}", param_hint="FILE")
+        paths.extend(found)
+    return paths
+
+
+def _client(url: str | None, timeout_s: float) -> Client:
+    try:
+        return Client(resolve_url(url), timeout_s=timeout_s)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _give_up(error: DensescanError) -> NoReturn:
+    make_console(stderr=True).print(str(error), style="red", markup=False)
+    raise typer.Exit(Exit.SERVER)

@@ -1,0 +1,108 @@
+"""The one place that maps errors of gRPC and tritonclient to those of densescan.
+
+The status code decides. Triton says UNAVAILABLE for a full queue, for a request that waited too
+long in it, for a model that is loading and for shutting down: there, and only there and for
+INVALID_ARGUMENT, the message decides as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import (
+    DeadlineExceeded,
+    DensescanError,
+    InferenceFailed,
+    ModelNotFound,
+    Overloaded,
+    ServerUnavailable,
+)
+
+_QUEUE = ("exceeds maximum queue size", "request timeout expired")
+_NO_MODEL = ("unknown model", "is not at ready state", "is not found", "has no available versions", "is not ready")
+_WEB_SERVER = ("http1.x", "http/1", "unimplemented", "405")
+
+
+@dataclass(frozen=True)
+class Call:
+    """What was asked of whom; it goes into the messages.
+
+    Attributes:
+        url: Address of the server.
+        about: The model that was asked, or what else was.
+        timeout_s: The caller's whole time limit, in seconds.
+        reached: The server has answered before, so that silence is slowness, not absence.
+    """
+
+    url: str
+    about: str
+    timeout_s: float
+    reached: bool = True
+
+
+@contextmanager
+def translated(call: Call) -> Iterator[None]:
+    """Raise densescan's own errors instead of tritonclient's; works around an await as well."""
+    from tritonclient.utils import InferenceServerException
+
+    try:
+        yield
+    except InferenceServerException as error:
+        fault: Any = error
+        raise translate(fault.status(), fault.message() or "", call) from error
+
+
+def translate(status: str | None, details: str, call: Call) -> DensescanError:
+    """The error for a gRPC status such as ``StatusCode.UNAVAILABLE`` and its message."""
+    code = (status or "").rpartition(".")[2]
+    text = details.lower()
+    if code in ("UNAVAILABLE", "INVALID_ARGUMENT", "NOT_FOUND") and any(part in text for part in _NO_MODEL):
+        return _model_not_found(details, call)
+    if code == "NOT_FOUND":
+        return _model_not_found(details, call)
+    if code == "RESOURCE_EXHAUSTED" or (code == "UNAVAILABLE" and any(part in text for part in _QUEUE)):
+        return _overloaded(details, call)
+    if code in ("UNAVAILABLE", "UNIMPLEMENTED", "CANCELLED"):  # CANCELLED: by the server, as it stops
+        return _unavailable(code, details, call)
+    if code == "DEADLINE_EXCEEDED":
+        return _too_late(call)
+    return InferenceFailed(
+        f"{call.url} could not answer for {call.about}: {details or 'no reason given'} ({code or 'no status'}). "
+        "The server's log says more."
+    )
+
+
+def _model_not_found(details: str, call: Call) -> ModelNotFound:
+    return ModelNotFound(f"{call.url} does not serve {call.about}: {details}. `densescan status` lists what it serves.")
+
+
+def _overloaded(details: str, call: Call) -> Overloaded:
+    return Overloaded(
+        f"{call.url} refused the request for {call.about}, because its queue is full: {details}. "
+        "Nothing was executed: try again after a pause, or send fewer at once."
+    )
+
+
+def _unavailable(code: str, details: str, call: Call) -> ServerUnavailable:
+    text = f"{code} {details}".lower()
+    if any(part in text for part in _WEB_SERVER):
+        return ServerUnavailable(
+            f"what answers at {call.url} does not speak Triton's gRPC protocol: {details}. "
+            "Triton's gRPC port is usually 8001; 8000 is HTTP and 8002 metrics."
+        )
+    return ServerUnavailable(f"no server available at {call.url} for {call.about}: {details}. {_HOW_TO_START}")
+
+
+def _too_late(call: Call) -> ServerUnavailable | DeadlineExceeded:
+    if not call.reached:
+        return ServerUnavailable(f"nobody answers at {call.url} within {call.timeout_s:g} s. {_HOW_TO_START}")
+    return DeadlineExceeded(
+        f"no answer for {call.about} from {call.url} within {call.timeout_s:g} s. "
+        "Try again, or allow more time with timeout_s; the server's metrics show how long its queue is."
+    )
+
+
+_HOW_TO_START = "Start one, or give the address of another with Client(url), --url or DENSESCAN_URL."

@@ -1,0 +1,82 @@
+"""Arguments that every client takes: the address, time limits, threshold, version. No I/O."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from typing import Final
+
+from .tasks import Task
+
+URL_VARIABLE: Final = "DENSESCAN_URL"
+DEFAULT_URL: Final = "localhost:8001"
+DEFAULT_TIMEOUT_S: Final = 10.0
+
+CHANNEL_OPTIONS: Final[list[tuple[str, int]]] = [
+    # A request is 150 kB and an answer below 1 kB: nothing near these limits is ours.
+    ("grpc.max_send_message_length", 16 * 2**20),
+    ("grpc.max_receive_message_length", 16 * 2**20),
+    # A peer that vanished without closing is noticed after 40 s of unanswered calls.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # gRPC would wait up to 2 minutes before it looks again for a server that was restarted.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.min_reconnect_backoff_ms", 5_000),  # in spite of its name, the limit of one attempt to connect
+]
+
+
+def resolve_url(url: str | None) -> str:
+    """The gRPC address to call: `url`, else DENSESCAN_URL, else ``localhost:8001``.
+
+    Raises:
+        ValueError: It is a web address, which is Triton's HTTP port and not the gRPC one.
+    """
+    address = (url or os.environ.get(URL_VARIABLE) or DEFAULT_URL).strip()
+    if address.startswith(("http://", "https://", "grpc://")):
+        raise ValueError(f"address {address!r}: give host:port of the gRPC endpoint, such as {DEFAULT_URL}")
+    return address
+
+
+def check_timeout(timeout_s: float) -> float:
+    """`timeout_s` if it is a positive, finite number of seconds, else ValueError."""
+    if not (math.isfinite(timeout_s) and timeout_s > 0):
+        raise ValueError(f"timeout_s is {timeout_s}; expected a positive number of seconds")
+    return float(timeout_s)
+
+
+def check_threshold(task: Task, threshold: float | None) -> float | None:
+    """`threshold` if it fits the task, else ValueError."""
+    if threshold is None:
+        return None
+    if task.positive is None:
+        raise ValueError(f"a {task.title} is labelled by the most probable of {len(task.labels)}: it has no threshold")
+    if not 0.0 <= threshold <= 1.0:
+        raise ValueError(f"threshold is {threshold}; expected a probability, 0 to 1")
+    return float(threshold)
+
+
+def check_version(model_version: str) -> str:
+    """`model_version` if it is empty (the newest) or a whole number, else ValueError."""
+    if not isinstance(model_version, str) or (model_version and not model_version.isdecimal()):
+        raise ValueError(f"model_version is {model_version!r}; expected a whole number as text, such as '2'")
+    return model_version
+
+
+class Deadline:
+    """A time limit that several requests share.
+
+    Attributes:
+        timeout_s: The whole limit, in seconds.
+    """
+
+    __slots__ = ("_end", "timeout_s")
+
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self._end = time.monotonic() + timeout_s
+
+    def remaining_s(self) -> float:
+        """Seconds left; never zero, because gRPC takes that for a mistake in some versions."""
+        return max(self._end - time.monotonic(), 0.001)

@@ -1,0 +1,21 @@
+"""Entry point of the command ``densescan``; the commands themselves are in `_commands`."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+
+
+def main() -> None:
+    """Run the command line, or say in one line what it needs to be installed."""
+    missing = [name for name in ("typer", "rich") if find_spec(name) is None]
+    if missing:
+        sys.stderr.write(f"The command line needs {' and '.join(missing)}: pip install 'densescan[cli]'\n")
+        raise SystemExit(2)
+    from ._commands import app
+
+    app(prog_name="densescan")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,276 @@
+"""The synchronous client."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Any
+
+from . import _protocol
+from ._faults import Call, translated
+from ._pipeline import run_in_order
+from ._protocol import Job
+from ._settings import CHANNEL_OPTIONS, DEFAULT_TIMEOUT_S, Deadline, check_timeout, resolve_url
+from .errors import ClientClosed, DensescanError, ServerUnavailable
+from .images import ImageSource
+from .results import Classification
+from .status import ServerStatus
+from .tasks import MRI, XRAY, Task
+
+log = logging.getLogger("densescan")
+
+_POLL_S = 0.2
+
+
+class Client:
+    """Calls the classifiers of one Triton server.
+
+    Constructing it does not connect: the first request does. One client serves any number of
+    threads over one connection, so make one and keep it.
+
+    Example:
+        ```python
+        with Client("localhost:8001") as client:
+            result = client.classify_xray("film.png")
+            print(result.label, result.confidence)
+        ```
+
+    Args:
+        url: ``host:port`` of the server's gRPC endpoint; by default the environment variable
+            DENSESCAN_URL, else ``localhost:8001``.
+        timeout_s: Longest to wait for the server's answer to one picture, in seconds.
+
+    Raises:
+        ValueError: `url` is a web address, or `timeout_s` is not positive and finite.
+    """
+
+    def __init__(self, url: str | None = None, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+        self.url = resolve_url(url)
+        self.timeout_s = check_timeout(timeout_s)
+        self._lock = threading.Lock()
+        self._connection: Any = None
+        self._closed = False
+        self._reached = False
+        self._operating_points: dict[tuple[str, str], float] = {}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url!r}{', closed' if self._closed else ''})"
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; requests under way and later ones raise `ClientClosed`."""
+        with self._lock:
+            self._closed = True
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def classify_xray(
+        self,
+        image: ImageSource,
+        *,
+        threshold: float | None = None,
+        timeout_s: float | None = None,
+        model_version: str = "",
+    ) -> Classification:
+        """Classify a frontal chest X-ray as NORMAL or PNEUMONIA.
+
+        Args:
+            image: A path, the bytes of a file, a binary file object, a PIL image, or an array:
+                uint8 or uint16, [height, width] or [height, width, 1, 3 or 4].
+            threshold: Call it PNEUMONIA from this probability on, 0 to 1; by default the
+                operating point that the served model was released with.
+            timeout_s: Longest to wait for the server, in seconds; by default the client's.
+            model_version: Version of the served model, such as ``"2"``; by default the newest.
+
+        Raises:
+            InvalidImage: `image` is no picture that can be read.
+            ServerUnavailable: Nobody answers at the address.
+            Overloaded: The server's queue is full.
+            DeadlineExceeded: No answer came in time.
+            ModelNotFound: The server does not serve the model, or not in that version.
+            InferenceFailed: The server could not answer.
+            ClientClosed: The client has been closed.
+        """
+        return self.classify(XRAY, image, threshold=threshold, timeout_s=timeout_s, model_version=model_version)
+
+    def classify_mri(
+        self, image: ImageSource, *, timeout_s: float | None = None, model_version: str = ""
+    ) -> Classification:
+        """Classify a brain MRI slice as glioma, meningioma, notumor or pituitary.
+
+        Args:
+            image: As in `classify_xray`.
+            timeout_s: Longest to wait for the server, in seconds; by default the client's.
+            model_version: Version of the served model; by default the newest.
+
+        Raises:
+            DensescanError: As in `classify_xray`.
+        """
+        return self.classify(MRI, image, timeout_s=timeout_s, model_version=model_version)
+
+    def classify(
+        self,
+        task: str | Task,
+        image: ImageSource,
+        *,
+        threshold: float | None = None,
+        timeout_s: float | None = None,
+        model_version: str = "",
+    ) -> Classification:
+        """Classify a picture for the task of that name; see `classify_xray`.
+
+        Args:
+            task: ``"xray"`` or ``"mri"``.
+            image: As in `classify_xray`.
+            threshold: As in `classify_xray`; only for tasks with a positive label.
+            timeout_s: Longest to wait for the server, in seconds; by default the client's.
+            model_version: Version of the served model; by default the newest.
+
+        Raises:
+            ValueError: There is no such task, or an argument is outside its range.
+            DensescanError: As in `classify_xray`.
+        """
+        return self._classify(Job.of(task, threshold, model_version), image, self._limit(timeout_s))
+
+    def classify_many(
+        self,
+        task: str | Task,
+        images: Iterable[ImageSource],
+        *,
+        in_flight: int = 8,
+        threshold: float | None = None,
+        timeout_s: float | None = None,
+        model_version: str = "",
+    ) -> Iterator[Classification | DensescanError]:
+        """Classify pictures, several at once, and yield the results in their order.
+
+        At most `in_flight` pictures are read ahead of the result that is handed out, so `images`
+        may be endless. Stopping early drops what has not been sent.
+
+        Args:
+            task: ``"xray"`` or ``"mri"``.
+            images: Pictures as in `classify_xray`, read as they are needed.
+            in_flight: How many to decode and send at once, 1 or more.
+            threshold: As in `classify_xray`.
+            timeout_s: Longest to wait for the server for each picture, in seconds.
+            model_version: Version of the served model; by default the newest.
+
+        Yields:
+            For each picture a `Classification`, or the error instance that only it met.
+
+        Raises:
+            ValueError: There is no such task, or an argument is outside its range; at the call.
+            ClientClosed: The client has been closed.
+        """
+        job, limit = Job.of(task, threshold, model_version), self._limit(timeout_s)
+        return run_in_order(lambda image: self._classify(job, image, limit), images, in_flight)
+
+    def is_ready(self, *, timeout_s: float | None = None) -> bool:
+        """Whether a server answers at the address and its models take requests."""
+        try:
+            return bool(self._call("is_server_ready", Deadline(self._limit(timeout_s)), "its status", reached=False))
+        except ClientClosed:
+            raise
+        except DensescanError:
+            return False
+
+    def wait_until_ready(self, timeout_s: float = 60.0) -> None:
+        """Return as soon as the server is ready.
+
+        Args:
+            timeout_s: Longest to wait, in seconds.
+
+        Raises:
+            ServerUnavailable: It was not ready in time.
+        """
+        deadline = Deadline(check_timeout(timeout_s))
+        while not self.is_ready(timeout_s=min(self.timeout_s, deadline.remaining_s())):
+            if deadline.remaining_s() <= _POLL_S:
+                raise ServerUnavailable(f"the server at {self.url} was not ready within {timeout_s:g} s")
+            time.sleep(_POLL_S)
+
+    def status(self, *, timeout_s: float | None = None) -> ServerStatus:
+        """What the server says about itself and its models.
+
+        Raises:
+            ServerUnavailable: Nobody answers at the address.
+        """
+        deadline = Deadline(self._limit(timeout_s))
+        about = "its status"
+        self._reach(deadline, about)
+        return _protocol.parse_status(
+            self.url,
+            live=self._call("is_server_live", deadline, about),
+            ready=self._call("is_server_ready", deadline, about),
+            metadata=self._call("get_server_metadata", deadline, about),
+            index=self._call("get_model_repository_index", deadline, about),
+        )
+
+    def _limit(self, timeout_s: float | None) -> float:
+        return self.timeout_s if timeout_s is None else check_timeout(timeout_s)
+
+    def _classify(self, job: Job, image: ImageSource, timeout_s: float) -> Classification:
+        self._check_open()
+        loaded = _protocol.load(image)
+        deadline = Deadline(timeout_s)
+        self._reach(deadline, job.model)
+        arguments = _protocol.infer_arguments(job, loaded)
+        start = time.perf_counter()
+        result = self._call("infer", deadline, job.model, **arguments)
+        elapsed_ms = (time.perf_counter() - start) * 1000
+        log.debug("%s answered in %.1f ms", job.model, elapsed_ms)
+        point = None
+        if job.needs_operating_point:
+            point = self._operating_point(job.task, _protocol.answered_version(result), deadline)
+        return _protocol.parse_classification(job, loaded, result, operating_point=point, elapsed_ms=elapsed_ms)
+
+    def _operating_point(self, task: Task, version: str, deadline: Deadline) -> float:
+        """The threshold of one version of a model; a new version may bring a new one."""
+        key = (task.classifier, version)
+        if key not in self._operating_points:
+            response = self._call(
+                "get_model_config", deadline, task.classifier, model_name=task.classifier, model_version=version
+            )
+            self._operating_points[key] = _protocol.parse_operating_point(task, response)
+        return self._operating_points[key]
+
+    def _reach(self, deadline: Deadline, about: str) -> None:
+        """Before the first request, tell a server that is slow from one that is not there."""
+        if not self._reached:
+            self._call("is_server_live", deadline, about, reached=False)
+            self._reached = True
+
+    def _call(self, method: str, deadline: Deadline, about: str, *, reached: bool = True, **arguments: Any) -> Any:
+        connection = self._connect()
+        with translated(Call(self.url, about, deadline.timeout_s, reached)):
+            try:
+                return getattr(connection, method)(client_timeout=deadline.remaining_s(), **arguments)
+            except Exception as error:  # whatever gRPC says when another thread has closed the client
+                self._check_open(error)
+                raise
+
+    def _connect(self) -> Any:
+        with self._lock:
+            self._check_open()
+            if self._connection is None:
+                from tritonclient.grpc import InferenceServerClient
+
+                self._connection = InferenceServerClient(  # type: ignore[no-untyped-call]
+                    self.url, channel_args=CHANNEL_OPTIONS
+                )
+            return self._connection
+
+    def _check_open(self, cause: BaseException | None = None) -> None:
+        if self._closed:
+            raise ClientClosed(f"the client of {self.url} is closed; make a new one") from cause

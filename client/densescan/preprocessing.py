@@ -1,0 +1,64 @@
+"""The one way from a file to the network's input: training, evaluation, server and SDK call it.
+
+Decode, turn upright, 8-bit grey, resize to 224x224 with antialiasing and without keeping the
+aspect ratio, replicate to three channels. Mean and deviation are applied inside the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from .images import MAX_FILE_BYTES, MAX_PIXELS, ImageSource, open_grey
+from .tasks import CHANNELS, IMAGE_SIZE
+
+
+def preprocess_grey(
+    source: ImageSource, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_FILE_BYTES
+) -> npt.NDArray[np.uint8]:
+    """One picture as the network sees it, before the grey channel is replicated.
+
+    Returns:
+        uint8 [224, 224].
+
+    Raises:
+        InvalidImage: See `densescan.images.open_grey`.
+    """
+    grey = open_grey(source, at_least=2 * IMAGE_SIZE, max_pixels=max_pixels, max_bytes=max_bytes)
+    size = (IMAGE_SIZE, IMAGE_SIZE)
+    if grey.size != size:
+        # Pillow widens the filter when it shrinks, which is what antialiases.
+        grey = grey.resize(size, Image.Resampling.BILINEAR)
+    return np.asarray(grey)
+
+
+def replicate(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Grey pictures [..., height, width] to [..., height, width, 3]."""
+    return np.repeat(grey[..., np.newaxis], CHANNELS, axis=-1)
+
+
+def preprocess(
+    source: ImageSource, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_FILE_BYTES
+) -> npt.NDArray[np.uint8]:
+    """One picture as the served models take it.
+
+    Args:
+        source: A path, bytes, a binary file object, a PIL image or an array.
+        max_pixels: Refuse larger pictures before decoding them.
+        max_bytes: Refuse longer files before decoding them.
+
+    Returns:
+        uint8 [224, 224, 3], contiguous.
+
+    Raises:
+        InvalidImage: The source is no picture, is damaged, or is outside the limits.
+    """
+    return replicate(preprocess_grey(source, max_pixels=max_pixels, max_bytes=max_bytes))
+
+
+def preprocess_batch(sources: Sequence[ImageSource]) -> npt.NDArray[np.uint8]:
+    """Several pictures, stacked: uint8 [n, 224, 224, 3]."""
+    return np.stack([preprocess(source) for source in sources])

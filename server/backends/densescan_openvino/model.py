@@ -1,0 +1,74 @@
+"""Triton backend ``densescan_openvino``: OpenVINO on the CPU, true dynamic batches, no padding.
+
+The folder is complete: mount it at ``/opt/tritonserver/backends/densescan_openvino`` of the official
+container, with the ``openvino`` package installed, and a model's config may say
+``backend: "densescan_openvino"``. Parameters it reads from that config, all optional:
+
+=====================  ============  ==================================================
+``INFERENCE_NUM_THREADS``  ``"0"``       0: every core that the process may use
+``PERFORMANCE_HINT``       ``LATENCY``   LATENCY or THROUGHPUT
+``NUM_STREAMS``            ``"1"``       inferences at once; Triton sends one at a time
+``INFERENCE_PRECISION``    the CPU's     what is not int8: f32, or bf16 where the CPU has it
+=====================  ============  ==================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import openvino as ov
+import triton_python_backend_utils as pb_utils
+from batched_backend import Array, Arrays, BatchedBackend, Run, Settings, TensorSpec
+
+
+class TritonPythonModel(BatchedBackend):
+    """What Triton instantiates, once per model instance."""
+
+    default_filename: ClassVar[str] = "model.xml"
+
+    def load(self, settings: Settings) -> Run:
+        """Compile the network for the CPU."""
+        compiled = ov.Core().compile_model(settings.model_file, "CPU", properties(settings))
+        for spec in settings.inputs:
+            _check(spec, compiled.input, "input", settings)
+        for spec in settings.outputs:
+            _check(spec, compiled.output, "output", settings)
+        request = compiled.create_infer_request()
+        outputs = {spec.name: compiled.output(spec.name) for spec in settings.outputs}
+
+        def run(batch: Mapping[str, Array]) -> Arrays:
+            # share_inputs: the network reads the arrays where they lie. The outputs are small, and copied.
+            results = request.infer(batch, share_inputs=True)
+            return {name: results[port] for name, port in outputs.items()}
+
+        return run
+
+
+def properties(settings: Settings) -> dict[str, str]:
+    """OpenVINO's properties for the parameters of a model config."""
+    chosen = {
+        "INFERENCE_NUM_THREADS": str(settings.threads("INFERENCE_NUM_THREADS")),
+        "PERFORMANCE_HINT": settings.parameters.get("PERFORMANCE_HINT", "LATENCY"),
+        "NUM_STREAMS": settings.parameters.get("NUM_STREAMS", "1"),
+    }
+    if "INFERENCE_PRECISION" in settings.parameters:
+        chosen["INFERENCE_PRECISION_HINT"] = settings.parameters["INFERENCE_PRECISION"]
+    return chosen
+
+
+def _check(spec: TensorSpec, find: Any, side: str, settings: Settings) -> None:
+    """Refuse a file that does not hold what the config declares, before anybody calls it."""
+    try:
+        port = find(spec.name)
+    except RuntimeError:
+        raise pb_utils.TritonModelException(f"{settings.model_file} has no {side} {spec.name!r}") from None
+    if port.element_type.to_dtype() != spec.dtype:
+        raise pb_utils.TritonModelException(
+            f"{side} {spec.name!r} of {settings.model_file} is {port.element_type}, the config says {spec.dtype}"
+        )
+    if settings.max_batch_size > 0 and port.partial_shape[0].is_static:
+        raise pb_utils.TritonModelException(
+            f"{side} {spec.name!r} of {settings.model_file} has the fixed shape {port.partial_shape}:"
+            " export it with a dynamic batch dimension"
+        )

@@ -1,0 +1,247 @@
+"""The embedded Triton as a context manager."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import shutil
+import signal
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from .backend_directory import compose_backend_directory
+from .environment import check_port_is_free, find_installation, free_ports, visible_gpus
+from .errors import ServerStartError
+from .logs import parse_line
+from .process import ServerProcess
+from .repository import Profile, RepositoryModel, asks_for_gpu, overlay, read_repository
+
+DEFAULT_REPOSITORY = Path(__file__).resolve().parent.parent / "model_repository"
+LOOPBACK = "127.0.0.1"
+_PORT_TAKEN = "already in use"
+_ATTEMPTS = 3
+
+
+class EmbeddedTriton:
+    """The real tritonserver, started on entering and ended on leaving the ``with`` block.
+
+    Args:
+        model_repository: Folder of the models.
+        profile: ``cpu`` serves each model's ``configs/cpu.pbtxt``, ``gpu`` its ``config.pbtxt``. Without a
+            GPU the latter runs on the CPU, through ONNX Runtime; `notes` then says so.
+        models: Serve only these and the ones they call; none: all.
+        host: Address to listen on.
+        grpc_port: 0 takes any free port.
+        http_port: 0 takes any free port.
+        metrics_port: 0 takes any free port.
+        start_timeout_s: Time for loading and warming up the models.
+        exit_timeout_s: Time for the running inferences to finish when stopping.
+        log_verbose: Triton's verbosity; 0 is its usual log.
+        extra_options: Further options of tritonserver, as they are.
+        on_log: Called with each line of Triton's log, in another thread.
+
+    Attributes:
+        models: What is served, once started.
+        notes: What was adapted, in sentences for a person.
+    """
+
+    def __init__(
+        self,
+        model_repository: str | os.PathLike[str] = DEFAULT_REPOSITORY,
+        *,
+        profile: Profile = "cpu",
+        models: Sequence[str] = (),
+        host: str = LOOPBACK,
+        grpc_port: int = 0,
+        http_port: int = 0,
+        metrics_port: int = 0,
+        start_timeout_s: float = 180,
+        exit_timeout_s: int = 30,
+        log_verbose: int = 0,
+        extra_options: Sequence[str] = (),
+        on_log: Callable[[str], None] | None = None,
+    ) -> None:
+        self.models: list[RepositoryModel] = []
+        self.notes: list[str] = []
+        self._repository = Path(model_repository)
+        self._profile: Profile = profile
+        self._names = tuple(models)
+        self._host = host
+        self._asked_ports = (grpc_port, http_port, metrics_port)
+        self._ports = self._asked_ports
+        self._start_timeout_s = start_timeout_s
+        self._exit_timeout_s = exit_timeout_s
+        self._log_verbose = log_verbose
+        self._extra_options = tuple(extra_options)
+        self._on_log = on_log
+        self._process: ServerProcess | None = None
+        self._folder: Path | None = None
+        # Servers on one machine share /dev/shm: each keeps its regions apart by a name of its own.
+        self._shm_prefix = f"densescan_{uuid.uuid4().hex[:12]}_"
+
+    @property
+    def grpc_url(self) -> str:
+        """``host:port`` for gRPC clients."""
+        return f"{self._host}:{self._ports[0]}"
+
+    @property
+    def http_url(self) -> str:
+        """``host:port`` for HTTP clients."""
+        return f"{self._host}:{self._ports[1]}"
+
+    @property
+    def metrics_url(self) -> str:
+        """Full address of the Prometheus metrics."""
+        return f"http://{self._host}:{self._ports[2]}/metrics"
+
+    @property
+    def pid(self) -> int:
+        """Process id of tritonserver."""
+        return self._running().pid
+
+    @property
+    def log_tail(self) -> tuple[str, ...]:
+        """The last lines of Triton's log."""
+        return self._process.tail if self._process else ()
+
+    def start(self) -> None:
+        """Start it, and return as soon as every model is ready.
+
+        Raises:
+            ServerStartError: Something is missing, a model cannot be loaded, or the time is over.
+        """
+        if self._process is not None:
+            raise RuntimeError("this server has been started already")
+        try:
+            self._prepare()
+            for attempt in range(1, _ATTEMPTS + 1):
+                self._launch()
+                try:
+                    self.wait_ready(self._start_timeout_s)
+                    return
+                except ServerStartError as error:
+                    # Between our finding a free port and Triton's taking it, somebody else may have.
+                    taken = any(_PORT_TAKEN in line for line in error.log_tail)
+                    if attempt == _ATTEMPTS or not taken or all(self._asked_ports):
+                        raise
+        except BaseException:
+            self.stop()
+            raise
+
+    def wait_ready(self, timeout_s: float) -> None:
+        """Return as soon as every model is ready.
+
+        Raises:
+            ServerStartError: It has ended, or is not ready within `timeout_s`.
+        """
+        process = self._running()
+        deadline = time.monotonic() + timeout_s
+        while not self.is_ready():
+            if (code := process.poll()) is not None:
+                raise ServerStartError(
+                    f"tritonserver ended with exit code {code} before it was ready",
+                    "mend what the end of its log names",
+                    _telling(process.tail),
+                )
+            if time.monotonic() > deadline:
+                raise ServerStartError(
+                    f"tritonserver was not ready within {timeout_s:g} s",
+                    "allow more time, or serve fewer models",
+                    _telling(process.tail),
+                )
+            time.sleep(0.1)
+
+    def is_ready(self) -> bool:
+        """Whether the server says that all of its models are ready."""
+        connection = http.client.HTTPConnection(self._host, self._ports[1], timeout=2)
+        with contextlib.closing(connection):
+            try:
+                connection.request("GET", "/v2/health/ready")
+                return connection.getresponse().status == http.HTTPStatus.OK
+            except (OSError, http.client.HTTPException):
+                return False
+
+    def wait(self) -> int:
+        """Wait until the server ends by itself or by a signal, and return its exit code (negative: a signal)."""
+        code = self._running().wait()
+        assert code is not None
+        return code
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Pass a signal on to tritonserver, if it runs; SIGINT and SIGTERM end it gracefully."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def stop(self) -> int | None:
+        """End the server and remove its temporary files; None if it was never started. May be called twice."""
+        code = self._process.stop(self._exit_timeout_s + 5) if self._process else None
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        for region in Path("/dev/shm").glob(f"{self._shm_prefix}*"):  # left there only by a crash
+            region.unlink(missing_ok=True)
+        return code
+
+    def __enter__(self) -> EmbeddedTriton:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _prepare(self) -> None:
+        """Check everything that can be checked, and compose what tritonserver is started with."""
+        self._installation = find_installation()
+        self.models = read_repository(self._repository, self._profile, self._names)
+        for port, option in zip(self._asked_ports, ("--grpc-port", "--http-port", "--metrics-port"), strict=True):
+            if port:
+                check_port_is_free(self._host, port, option)
+        self._folder = Path(tempfile.mkdtemp(prefix="densescan-triton-"))
+        self._backends = compose_backend_directory(self._installation, self._folder / "backends")
+        gpu_to_cpu = any(map(asks_for_gpu, self.models)) and visible_gpus() == 0
+        if gpu_to_cpu:
+            self.notes.append("No GPU is visible: the GPU profile's models run on the CPU, through ONNX Runtime.")
+        if gpu_to_cpu or self._names:
+            self._repository = overlay(self.models, self._folder / "repository", gpu_to_cpu=gpu_to_cpu)
+
+    def _launch(self) -> None:
+        free = free_ports(self._host, len(self._asked_ports))
+        grpc, http_, metrics = (asked or spare for asked, spare in zip(self._asked_ports, free, strict=True))
+        self._ports = (grpc, http_, metrics)
+        self._process = ServerProcess(self._command(), self._installation.environment(os.environ), on_line=self._on_log)
+
+    def _command(self) -> list[str]:
+        grpc, http_, metrics = map(str, self._ports)
+        return [
+            str(self._installation.tritonserver),
+            f"--model-repository={self._repository.resolve()}",
+            f"--backend-directory={self._backends}",
+            f"--backend-config=python,shm-region-prefix-name={self._shm_prefix}",
+            *(["--model-config-name=cpu"] if self._profile == "cpu" else []),
+            *("--disable-auto-complete-config", "--model-control-mode=none", "--strict-readiness=true"),
+            *(f"--grpc-address={self._host}", f"--grpc-port={grpc}"),
+            *(f"--http-address={self._host}", f"--http-port={http_}"),
+            *(f"--metrics-address={self._host}", f"--metrics-port={metrics}"),
+            *("--allow-gpu-metrics=false", f"--exit-timeout-secs={self._exit_timeout_s}"),
+            f"--log-verbose={self._log_verbose}",
+            *self._extra_options,
+        ]
+
+    def _running(self) -> ServerProcess:
+        if self._process is None:
+            raise RuntimeError("this server has not been started: call start(), or use it in a with block")
+        return self._process
+
+
+def _telling(tail: Sequence[str], count: int = 30) -> list[str]:
+    """The lines of a log that tell most: its errors if it has any, else its end."""
+    parsed = [(line, parse_line(line)) for line in tail]
+    errors = [line for line, read in parsed if read and read.severity in "EF" and not read.is_noise]
+    errors += [line for line in tail if "unrecognized option" in line]  # the whole help text follows it
+    return [line[:2000] for line in (errors or list(tail))[-count:]]

@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from densescan import cli
+from densescan._commands import app
+from densescan.tasks import MRI, RESEARCH_ONLY, XRAY
+
+from .fake_server import FakeTriton, answer, refuse
+
+DEAD = "127.0.0.1:1"
+
+
+def run(*arguments: object, url: str | None = None) -> Any:
+    variables = {"DENSESCAN_URL": url, "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env=variables)
+
+
+def test_a_table_names_file_label_and_every_probability(fake: FakeTriton, film_path: Path) -> None:
+    done = run("classify", "xray", film_path, url=fake.url)
+    assert done.exit_code == 0, done.output
+    for part in (str(film_path), "PNEUMONIA", "80.0%", "0.2000", "0.8000", "xray_densenet121 version 1"):
+        assert part in done.stdout
+    assert done.stdout.rstrip().endswith(RESEARCH_ONLY)
+    assert done.stderr == ""
+
+
+def test_mri_prints_four_probabilities(fake: FakeTriton, film_path: Path) -> None:
+    done = run("classify", "mri", film_path, url=fake.url)
+    assert done.exit_code == 0
+    for part in (*MRI.labels, "0.1000", "0.2000", "0.3000", "0.4000", "most probable label"):
+        assert part in done.stdout
+
+
+def test_a_piped_table_never_cuts_a_long_name_and_has_no_colours(
+    fake: FakeTriton, film: Image.Image, tmp_path: Path
+) -> None:
+    path = tmp_path / ("long-name-" * 20 + ".png")
+    film.save(path)
+    done = run("classify", "mri", path, url=fake.url)
+    assert any(line.strip().startswith(str(path)) for line in done.stdout.splitlines())
+    assert "\x1b" not in done.stdout
+
+
+def test_json_is_one_object_a_line_with_the_errors_among_them(
+    fake: FakeTriton, film_path: Path, tmp_path: Path
+) -> None:
+    done = run("classify", "xray", film_path, tmp_path / "missing.png", film_path, "--json", url=fake.url)
+    first, second, third = (json.loads(line) for line in done.stdout.splitlines())
+    assert done.exit_code == 1
+    assert (first["label"], third["source"]) == ("PNEUMONIA", str(film_path))
+    assert second["error"]["type"] == "InvalidImage"
+    assert second["source"] == str(tmp_path / "missing.png")
+    assert "no such file" in second["error"]["message"]
+
+
+def test_a_bad_file_is_named_with_its_reason_and_the_others_are_classified(
+    fake: FakeTriton, film_path: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "notes.txt"
+    bad.write_text("no picture")
+    done = run("classify", "xray", bad, film_path, url=fake.url)
+    assert done.exit_code == 1
+    assert f"{bad}: is no picture" in done.stderr
+    assert "PNEUMONIA" in done.stdout
+
+
+def test_only_bad_files_print_no_table(fake: FakeTriton, tmp_path: Path) -> None:
+    done = run("classify", "xray", tmp_path / "missing.png", url=fake.url)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "no such file" in done.stderr
+
+
+def test_a_folder_stands_for_the_pictures_in_it_sorted(fake: FakeTriton, film: Image.Image, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("b.PNG", "a.jpg", "sub/c.png"):
+        film.save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("left out")
+    done = run("classify", "xray", tmp_path, "--json", url=fake.url)
+    sources = [json.loads(line)["source"] for line in done.stdout.splitlines()]
+    assert sources == [str(tmp_path / name) for name in ("a.jpg", "b.PNG", "sub/c.png")]
+
+
+def test_the_threshold_decides(fake: FakeTriton, film_path: Path) -> None:
+    done = run("classify", "xray", film_path, "--threshold", "0.9", "--json", url=fake.url)
+    assert (json.loads(done.stdout)["label"], json.loads(done.stdout)["threshold"]) == ("NORMAL", 0.9)
+
+
+def test_the_option_comes_before_the_variable(fake: FakeTriton, film_path: Path) -> None:
+    assert run("classify", "xray", film_path, "--url", fake.url, url=DEAD).exit_code == 0
+
+
+def test_an_absent_server_is_exit_code_3_and_ends_the_run(film_path: Path) -> None:
+    done = run("classify", "xray", *[film_path] * 20, url=DEAD)
+    assert done.exit_code == 3
+    assert done.stderr.count(f"no server available at {DEAD}") == 1
+    assert "19 of 20 pictures were not tried" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "exit_code"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size", 3),
+        (grpc.StatusCode.NOT_FOUND, "unknown model", 3),
+        (grpc.StatusCode.INTERNAL, "broken", 1),
+    ],
+)
+def test_the_exit_code_tells_the_servers_fault_from_the_files(
+    fake: FakeTriton, film_path: Path, code: Any, details: str, exit_code: int
+) -> None:
+    fake.on_infer = refuse(code, details)
+    done = run("classify", "mri", film_path, url=fake.url)
+    assert done.exit_code == exit_code
+    assert details in done.stderr
+
+
+def test_a_deadline_is_exit_code_3(fake: FakeTriton, film_path: Path) -> None:
+    fake.on_infer = fake.hang
+    assert run("classify", "mri", film_path, "--timeout", "0.3", url=fake.url).exit_code == 3
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["classify", "xray"],
+        ["classify", "xray", "a.png", "--threshold", "1.5"],
+        ["classify", "mri", "a.png", "--threshold", "0.5"],
+        ["classify", "xray", "a.png", "--timeout", "0"],
+        ["classify", "xray", "a.png", "--url", "http://localhost:8000"],
+        ["classify", "ct", "a.png"],
+        ["phantom", "xray", "-o", "film.unknown"],
+        ["phantom", "xray", "-o", "no/such/folder/film.png"],
+    ],
+)
+def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
+    assert run(*arguments).exit_code == 2
+
+
+def test_a_folder_without_pictures_is_wrong_usage(tmp_path: Path) -> None:
+    done = run("classify", "xray", tmp_path)
+    assert done.exit_code == 2
+    assert "no pictures in the folder" in done.stderr
+
+
+def test_status_lists_the_models(fake: FakeTriton) -> None:
+    fake.add_model("xray_densenet121", "1", "READY")
+    fake.add_model("mri_densenet121", "", "UNAVAILABLE", "no file [model.xml]")
+    done = run("status", url=fake.url)
+    assert done.exit_code == 0
+    for part in (f"triton 2.99.0 at {fake.url} is ready", "xray_densenet121", "not ready no file [model.xml]"):
+        assert part in done.stdout
+
+
+def test_status_as_json(fake: FakeTriton) -> None:
+    fake.add_model("xray_densenet121", "1", "READY")
+    record = json.loads(run("status", "--json", url=fake.url).stdout)
+    assert record["ready"] is True
+    assert record["models"] == [{"name": "xray_densenet121", "version": "1", "ready": True, "reason": ""}]
+
+
+def test_status_of_a_server_that_is_absent_or_not_ready_is_exit_code_3(fake: FakeTriton) -> None:
+    fake.ready = False
+    assert run("status", url=fake.url).exit_code == 3
+    done = run("status", url=DEAD)
+    assert done.exit_code == 3
+    assert "no server available" in done.stderr
+
+
+@pytest.mark.parametrize("task", [XRAY, MRI])
+def test_a_phantom_is_saved_and_can_be_classified(fake: FakeTriton, tmp_path: Path, task: Any) -> None:
+    path = tmp_path / "phantom.png"
+    done = run("phantom", task.name, "-o", path, "--size", "256", "--seed", "2")
+    assert done.exit_code == 0
+    assert "synthetic" in done.stdout
+    with Image.open(path) as image:
+        assert image.size == (256, 256)
+    assert run("classify", task.name, path, url=fake.url).exit_code == 0
+
+
+@pytest.mark.parametrize("command", [[], ["classify", "xray"], ["classify", "mri"]])
+def test_help_teaches_by_example(command: list[str]) -> None:
+    done = run(*command, "--help")
+    assert done.exit_code == 0
+    assert f"densescan classify {command[-1] if command else 'xray'}" in done.stdout
+
+
+def test_help_explains_the_exit_codes() -> None:
+    assert "3 the server could not answer" in " ".join(run("classify", "xray", "--help").stdout.split())
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    from densescan import __version__
+
+    assert run("--version").stdout == f"densescan {__version__}\n"
+
+
+def test_without_typer_one_line_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "find_spec", lambda name: None if name == "typer" else object())
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "The command line needs typer: pip install 'densescan[cli]'\n"
+
+
+def test_the_module_runs_as_the_command(fake: FakeTriton, film_path: Path) -> None:
+    fake.on_infer = lambda request, context: answer([0.9, 0.1])
+    done = subprocess.run(
+        [sys.executable, "-m", "densescan", "classify", "xray", str(film_path), "--json"],
+        env={**os.environ, "DENSESCAN_URL": fake.url},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["label"] == "NORMAL"

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from densescan._pipeline import run_in_order
+from densescan.errors import ClientClosed, InvalidImage
+
+
+def test_results_come_in_order_even_when_the_first_is_the_slowest() -> None:
+    def work(item: int) -> int:
+        time.sleep(0.02 if item == 0 else 0)
+        return item * 10
+
+    assert list(run_in_order(work, range(20), 4)) == [item * 10 for item in range(20)]
+
+
+def test_an_error_takes_the_place_of_its_own_item_only() -> None:
+    def work(item: int) -> int:
+        if item == 1:
+            raise InvalidImage("b.png", "is empty")
+        return item
+
+    first, second, third = run_in_order(work, range(3), 2)
+    assert (first, third) == (0, 2)
+    assert isinstance(second, InvalidImage)
+
+
+def test_endless_items_are_taken_only_as_far_as_in_flight() -> None:
+    taken = itertools.count()
+    results = run_in_order(lambda item: item, taken, 3)
+    assert next(results) == 0
+    assert next(taken) == 3
+    results.close()  # type: ignore[attr-defined]
+
+
+def test_no_more_than_in_flight_run_at_once() -> None:
+    lock, running, most = threading.Lock(), 0, 0
+
+    def work(item: int) -> int:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.005)
+        with lock:
+            running -= 1
+        return item
+
+    assert len(list(run_in_order(work, range(20), 3))) == 20
+    assert most == 3
+
+
+@pytest.mark.parametrize("error", [ClientClosed("closed"), TypeError("a bug"), MemoryError()])
+def test_what_is_not_one_items_fault_is_raised(error: Exception) -> None:
+    def work(item: int) -> int:
+        raise error
+
+    with pytest.raises(type(error)):
+        list(run_in_order(work, range(3), 2))
+
+
+def test_stopping_early_drops_what_has_not_begun() -> None:
+    begun: list[int] = []
+    hold = threading.Event()
+
+    def work(item: int) -> int:
+        begun.append(item)
+        if item:
+            hold.wait(5)
+        return item
+
+    results = run_in_order(work, range(100), 2)
+    next(results)
+    results.close()  # type: ignore[attr-defined]
+    hold.set()
+    time.sleep(0.05)
+    assert len(begun) <= 3
+
+
+def test_an_error_of_the_items_themselves_is_raised_in_its_place() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise OSError("the list of files broke off")
+
+    with pytest.raises(OSError, match="broke off"):
+        list(run_in_order(lambda item: item, items(), 1))
+
+
+@pytest.mark.parametrize("in_flight", [0, -1])
+def test_a_wrong_in_flight_is_refused_at_the_call(in_flight: int) -> None:
+    with pytest.raises(ValueError, match="in_flight"):
+        run_in_order(lambda item: item, [1], in_flight)
+
+
+def test_nothing_in_nothing_out() -> None:
+    empty: list[int] = []
+    assert list(run_in_order(lambda item: item, empty, 4)) == []

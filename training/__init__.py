@@ -1,0 +1,1 @@
+"""Keras training for both classifiers: ``python -m training {split,fit,evaluate,export}``."""

@@ -1,0 +1,167 @@
+"""``python -m training {split,fit,evaluate,export}``: one command a step."""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+# Before TensorFlow is imported anywhere: its banner of CPU features helps nobody.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import typer
+
+from densescan.tasks import TASKS, get_task
+
+from . import commands
+from .console import err, set_up_logging
+
+app = typer.Typer(
+    help="Train the classifiers: split the images, fit a network, evaluate it, export it to Triton.\n\n"
+    "The usual order, for --task xray and --task mri alike:\n\n"
+    "  python -m training split    --task xray --data chest_xray\n\n"
+    "  python -m training fit      --task xray --data chest_xray --recipe scratch --weights none\n\n"
+    "  python -m training evaluate --task xray --data chest_xray --fold val\n\n"
+    "  python -m training export   --task xray --data chest_xray",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+TaskName = Enum("TaskName", {name: name for name in TASKS}, type=str)  # type: ignore[misc]
+
+TaskOption = Annotated[TaskName, typer.Option("--task", help="What to classify.", show_default=False)]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        help="Folder of the images: [cyan]<class>/[/] folders, or [cyan]<split>/<class>/[/] as Kaggle packs them. "
+        "Default: chest_xray or brain_mri in $DENSESCAN_DATA, in ./data or in ../shared/data.",
+        show_default=False,
+    ),
+]
+ManifestOption = Annotated[
+    Path | None,
+    typer.Option("--manifest", help="CSV that split wrote. Default: runs/<task>/manifest.csv.", show_default=False),
+]
+RunOption = Annotated[
+    Path | None,
+    typer.Option("--run", help="Folder of a training. Default: the newest in runs/<task>/.", show_default=False),
+]
+
+
+@app.command()
+def split(
+    task: TaskOption,
+    data: DataOption = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write the CSV. Default: runs/<task>/manifest.csv.", show_default=False)
+    ] = None,
+    ratios: Annotated[str, typer.Option(help="Shares of train/val/test, as percentages.")] = "70/15/15",
+    seed: Annotated[int, typer.Option(help="Another seed gives another cut; the same seed the same.")] = 0,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            help="Regular expression on file names: what it matches (or its group named 'group') stays in one fold. "
+            "Default: the patient, where the names of the chest set tell it.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Decide which image is in which fold, by patient, with equal pictures in one fold.
+
+    Writes a manifest (CSV: path, class, group, fold, sha256, duplicate_of). Published test folders (test/, Testing/)
+    are kept apart as the fold "official". Damaged files are listed and left out.
+    """
+    commands.split(get_task(task.value), data, out, ratios, seed, group)
+
+
+@app.command()
+def fit(
+    task: TaskOption,
+    data: DataOption = None,
+    manifest: ManifestOption = None,
+    recipe: Annotated[
+        str,
+        typer.Option(help="original: the published report's. scratch: from random weights. smoke: a trial."),
+    ] = "original",
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Start from: imagenet, none (random), or a .keras / .weights.h5 file. Default: what the recipe says.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder. Default: runs/<task>/<recipe>.", show_default=False)
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Begin again, deleting the run that is there.")] = False,
+) -> None:
+    """Train a network by a recipe. Run it again after an interruption, and it goes on where it was.
+
+    Keras' own variable KERAS_BACKEND chooses tensorflow (default), jax or torch. Watch it with
+    tensorboard --logdir runs.
+    """
+    commands.fit(get_task(task.value), data, manifest, recipe, weights, out, overwrite=overwrite)
+
+
+@app.command()
+def evaluate(
+    task: TaskOption,
+    data: DataOption = None,
+    manifest: ManifestOption = None,
+    run: RunOption = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Measure this .keras, .onnx or .xml file or SavedModel folder instead.", show_default=False),
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(help="Measure what a server answers at this gRPC address.", show_default=False)
+    ] = None,
+    fold: Annotated[str, typer.Option(help="train, val, test, or official (the published test set).")] = "val",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the report. Default: in the run's folder.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Measure a trained network, a converted file, or a running server on one fold.
+
+    Prints accuracy, AUROC and loss with 95 % intervals, precision, recall and F1 of each class and the confusion
+    matrix, and writes them as report.json, report.html and PNG pictures.
+
+    Example: python -m training evaluate --task xray --url localhost:8001 --fold val
+    """
+    commands.evaluate(get_task(task.value), data, manifest, run, model, url, fold, out, as_json=as_json)
+
+
+@app.command()
+def export(
+    task: TaskOption,
+    data: DataOption = None,
+    run: RunOption = None,
+    model_repository: Annotated[
+        Path, typer.Option(help="Triton's model repository; the next version is added to it.")
+    ] = Path("model_repository"),
+) -> None:
+    """Write the SavedModel, ONNX (FP16) and OpenVINO (int8) forms, check each, install them for Triton.
+
+    Every form must answer as Keras does on real validation images, or nothing is installed. The version folder
+    appears at once and complete; a running server takes it up at its next start.
+    """
+    commands.export(get_task(task.value), data, run, model_repository)
+
+
+def main() -> None:
+    """Run the command line; what went wrong is one clear line and exit code 1."""
+    set_up_logging()
+    try:
+        app()
+    except commands.EXPECTED as error:
+        err.print(f"[bold red]error:[/] {error}", soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        err.print("interrupted; the same command goes on from the last epoch")
+        sys.exit(130)

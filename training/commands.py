@@ -1,0 +1,236 @@
+"""What each command does, free of the command line's own syntax."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from densescan.errors import DensescanError
+from densescan.tasks import Task
+
+from . import layouts, splits
+from .console import err, out, progress
+from .layouts import DataNotFound
+from .manifest import FOLDS, Entry, ManifestError, manifest_hash, of_fold, read_manifest, write_manifest
+from .network import WeightsUnavailable
+from .recipes import get_recipe
+from .runs import Run, RunError, default_folder
+
+if TYPE_CHECKING:
+    from .data import Fold
+
+log = logging.getLogger(__name__)
+
+EXPECTED = (DataNotFound, ManifestError, RunError, WeightsUnavailable, DensescanError, ValueError)
+"""Errors that are the user's to mend: shown as one line, not as a traceback."""
+
+
+def default_manifest(task: Task) -> Path:
+    """Where a task's manifest stands unless the user says otherwise."""
+    return Path("runs") / task.name / "manifest.csv"
+
+
+def split(task: Task, data: Path | None, target: Path | None, ratios: str, seed: int, group: str | None) -> None:
+    """Write a manifest and say what was found."""
+    shares = _parse_ratios(ratios)
+    data = layouts.find_data(task, data)
+    images = layouts.find_images(task, data, group)
+    with progress("reading images", len(images)) as done:
+        hashes, unreadable = splits.hash_images(images, data, done)
+    entries, report = splits.make_split(images, hashes, ratios=shares, seed=seed)
+    report.unreadable = unreadable
+    target = target or default_manifest(task)
+    write_manifest(target, entries)
+    _show_split(task, entries, report)
+    out.print(f"\nwritten: [bold]{target}[/]")
+    out.print(f"next:    python -m training fit --task {task.name} --data {data}", soft_wrap=True)
+
+
+def _parse_ratios(text: str) -> tuple[float, float, float]:
+    try:
+        train, val, test = (float(part) / 100 for part in text.split("/"))
+    except ValueError as error:
+        raise ValueError(f"--ratios {text!r}: expected three percentages such as 70/15/15") from error
+    if min(train, val, test) < 0 or abs(train + val + test - 1) > 1e-6:
+        raise ValueError(f"--ratios {text!r}: the three percentages must add up to 100")
+    return train, val, test
+
+
+def _show_split(task: Task, entries: Sequence[Entry], report: splits.SplitReport) -> None:
+    unique = Counter((entry.fold, entry.label) for entry in entries if not entry.duplicate_of)
+    groups = {fold: {entry.group for entry in entries if entry.fold == fold} for fold in FOLDS}
+    table = Table(title=f"{task.title}: pictures without duplicates", title_justify="left")
+    table.add_column("fold")
+    for label in (*task.labels, "all", "groups"):
+        table.add_column(label, justify="right")
+    for fold in FOLDS:
+        if groups[fold]:
+            counts = [unique[fold, label] for label in task.labels]
+            table.add_row(fold, *(f"{count:,}" for count in (*counts, sum(counts), len(groups[fold]))))
+    out.print(table)
+    out.print(f"duplicates (equal pixels), kept in their first copy's fold and not used: {report.duplicates:,}")
+    if report.leaked:
+        out.print(f"[yellow]stood on both sides of the published train and test folders: {report.leaked}[/]")
+    for paths in report.conflicts:
+        out.print(f"[yellow]left out, equal pictures in several classes:[/] {', '.join(paths)}", soft_wrap=True)
+    for path, reason in report.unreadable:
+        out.print(f"[yellow]left out, unreadable:[/] {path}: {reason}", soft_wrap=True)
+
+
+def load(task: Task, entries: Sequence[Entry], fold: str, data: Path, limit: int = 0) -> Fold:
+    """Load a fold's images, with a progress bar; with a limit, equally many of each class.
+
+    Raises:
+        ManifestError: The fold is empty.
+    """
+    from .data import load_fold
+
+    chosen = of_fold(entries, fold)
+    if not chosen:
+        raise ManifestError(f"the fold {fold!r} is empty in this manifest")
+    if limit:
+        each = max(1, limit // len(task.labels))
+        by_label = {label: [entry for entry in chosen if entry.label == label] for label in task.labels}
+        chosen = [entry for some in by_label.values() for entry in some[:each]]
+    with progress(f"loading {fold}", len(chosen)) as done:
+        return load_fold(chosen, task.labels, data, done)
+
+
+def fit(
+    task: Task,
+    data: Path | None,
+    manifest: Path | None,
+    recipe_name: str,
+    weights: str | None,
+    folder: Path | None,
+    *,
+    overwrite: bool,
+) -> None:
+    """Train by a recipe, or resume."""
+    recipe = get_recipe(recipe_name, task)
+    data = layouts.find_data(task, data)
+    manifest = manifest or default_manifest(task)
+    entries = read_manifest(manifest, task.labels)
+    weights = weights or recipe.weights
+    from . import fitting
+    from .network import build_classifier
+
+    if weights == "imagenet":  # before an hour of loading and before a folder is made for nothing
+        build_classifier(task, weights=weights)
+    folder = folder or default_folder(task, recipe.name)
+    run = fitting.start_run(folder, task, recipe, weights, manifest, overwrite=overwrite)
+    if run.state.finished:
+        out.print(f"{run.folder} is finished; --overwrite begins it again")
+    else:
+        if run.state.epoch or run.state.phase:
+            log.info("resuming %s at phase %d, epoch %d", run.folder, run.state.phase + 1, run.state.epoch + 1)
+        train = load(task, entries, "train", data, recipe.max_images)
+        val = load(task, entries, "val", data, recipe.max_images)
+        fitting.fit(run, train, val)
+    out.print(f"network: [bold]{run.best_model}[/]")
+    out.print(f"next:    python -m training evaluate --task {task.name} --run {run.folder} --fold val", soft_wrap=True)
+
+
+def newest_run(task: Task, given: Path | None) -> Run:
+    """The run in `given`, or the one in ``runs/<task>/`` that was worked on last.
+
+    Raises:
+        RunError: There is none.
+    """
+    if given is not None:
+        return Run(given)
+    states = sorted((Path("runs") / task.name).glob("*/state.json"), key=lambda path: path.stat().st_mtime)
+    if not states:
+        raise RunError(f"no training in runs/{task.name}; make one with: python -m training fit --task {task.name}")
+    return Run(states[-1].parent)
+
+
+def evaluate(
+    task: Task,
+    data: Path | None,
+    manifest: Path | None,
+    run_folder: Path | None,
+    model: Path | None,
+    url: str | None,
+    fold: str,
+    target: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Measure a network on a fold and write the report."""
+    from . import metrics, predictors, report
+
+    if model is not None and url is not None:
+        raise ValueError("--model and --url exclude each other: measure a file, or a server")
+    run = None if (model or url) and run_folder is None else newest_run(task, run_folder)
+    manifest = manifest or (run.manifest if run else default_manifest(task))
+    data = layouts.find_data(task, data)
+    chosen = load(task, read_manifest(manifest, task.labels), fold, data)
+    if url is not None:
+        with progress(f"asking {url}", len(chosen)) as done:
+            paths = [data / entry.path for entry in chosen.entries]
+            probabilities = predictors.predict_served(url, task, paths, done)
+        name = f"served at {url}"
+    else:
+        path = model or (run.best_model if run else Path())
+        predictor = predictors.open_model(path)
+        with progress(f"asking {path.name}", len(chosen)) as done:
+            probabilities = predictors.predict(predictor, chosen.grey, done)
+        name = path.as_posix()
+    figures = {
+        "task": task.name,
+        "fold": fold,
+        "network": name,
+        "manifest_sha256": manifest_hash(manifest),
+        **metrics.evaluate(task, chosen.classes, probabilities, [entry.group for entry in chosen.entries]),
+    }
+    kind = "served" if url else (model.suffix.lstrip(".") or "savedmodel") if model else "keras"
+    target = target or (run.folder if run else Path("runs") / task.name) / "evaluation" / f"{fold}-{kind}"
+    history = run.read_history() if run else []
+    page = report.write_report(target, task, figures, chosen.classes, probabilities, history)
+    if as_json:
+        out.print_json(data=figures)
+    else:
+        _show_figures(task, figures, report.summary_rows(figures), report.class_rows(task, figures))
+        out.print(f"\nreport: [bold]{page}[/]", soft_wrap=True)
+
+
+def _show_figures(
+    task: Task, figures: dict[str, Any], summary: Sequence[tuple[str, str]], classes: Sequence[tuple[str, ...]]
+) -> None:
+    out.print(f"[bold]{task.title}[/], fold {figures['fold']}, {figures['network']}", soft_wrap=True)
+    for name, value in summary:
+        out.print(f"  {name:<20} {value}")
+    table = Table("class", title="95 % intervals above: bootstrap over patients", title_justify="left")
+    for column in ("precision", "recall", "F1", "support", *(f"as {label}" for label in task.labels)):
+        table.add_column(column, justify="right")
+    for row, counts in zip(classes, figures["confusion_matrix"], strict=True):
+        table.add_row(*row, *(f"{count:,}" for count in counts))
+    out.print(table)
+
+
+def export(task: Task, data: Path | None, run_folder: Path | None, repository: Path) -> None:
+    """Convert, check, and install a training's network."""
+    run = newest_run(task, run_folder)
+    data = layouts.find_data(task, data)
+    entries = read_manifest(run.manifest, task.labels)
+    train = load(task, entries, "train", data)
+    val = load(task, entries, "val", data)
+    from . import exporting
+
+    with err.status("exporting") as status:
+        target, checks, figures = exporting.export(run, task, train, val, repository, on_step=status.update)
+    table = Table("form", title="against the trained network, on validation images", title_justify="left")
+    for column in ("images", "largest difference", "same decision"):
+        table.add_column(column, justify="right")
+    for check in checks:
+        table.add_row(check.form, str(check.images), f"{check.largest_difference:.1e}", f"{check.agreement:.2%}")
+    out.print(table)
+    out.print(f"int8 on the validation fold: accuracy {figures['accuracy']:.4f}, AUROC {figures['auroc']:.4f}")
+    out.print(f"installed: [bold]{target}[/]")
+    out.print("next:      python -m server --profile cpu")

@@ -1,0 +1,136 @@
+"""Images of a fold in memory, and the batches that training draws from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from densescan.preprocessing import preprocess_grey, replicate
+
+from .augment import augment
+from .manifest import Entry
+from .recipes import Augmentation
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Preprocessed images of one fold.
+
+    Attributes:
+        grey: uint8 [n, 224, 224].
+        classes: Index of each image's label: int64 [n].
+        entries: Where each came from.
+    """
+
+    grey: npt.NDArray[np.uint8]
+    classes: npt.NDArray[np.int64]
+    entries: tuple[Entry, ...]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+
+def load_fold(
+    entries: Sequence[Entry], labels: Sequence[str], data: Path, on_done: Callable[[], None] = lambda: None
+) -> Fold:
+    """Decode and preprocess `entries` with the SDK's own function.
+
+    Raises:
+        InvalidImage: A file of the manifest is missing or damaged.
+    """
+
+    def one(entry: Entry) -> npt.NDArray[np.uint8]:
+        pixels = preprocess_grey(data / entry.path)
+        on_done()
+        return pixels
+
+    with ThreadPoolExecutor() as pool:
+        grey = list(pool.map(one, entries))
+    classes = np.array([labels.index(entry.label) for entry in entries], dtype=np.int64)
+    return Fold(np.stack(grey), classes, tuple(entries))
+
+
+def shrink(grey: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
+    """Images [n, 224, 224] at another side: uint8 [n, size, size], antialiased."""
+    if grey.shape[1] == size:
+        return grey
+    resized = [Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR) for image in grey]
+    return np.stack([np.asarray(image) for image in resized])
+
+
+def class_weights(classes: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.float32]:
+    """Weight of each class so that all count alike: n / (count * n_class), float32 [count].
+
+    The formula is scikit-learn's ``class_weight="balanced"``.
+    """
+    frequency = np.bincount(classes, minlength=count)
+    return (len(classes) / (count * np.maximum(frequency, 1))).astype(np.float32)
+
+
+class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type annotations
+    """Batches of (images uint8 [b, size, size, 3], one-hot float32 [b, classes], weights float32 [b]).
+
+    Order and augmentation depend on the seed, the epoch and the image alone, so that a resumed
+    training sees what an uninterrupted one would have seen. The last, smaller batch is dropped
+    in training: a batch normalisation of two images would be noise.
+    """
+
+    def __init__(
+        self,
+        fold: Fold,
+        *,
+        size: int,
+        batch_size: int,
+        labels: int,
+        augmentation: Augmentation | None = None,
+        weights: npt.NDArray[np.float32] | None = None,
+        seed: int = 0,
+        epoch: int = 0,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self._grey = shrink(fold.grey, size)
+        self._classes = fold.classes
+        self._one_hot = np.eye(labels, dtype=np.float32)
+        self._weights = np.ones(labels, np.float32) if weights is None else weights
+        self._augmentation = augmentation
+        self._batch_size = min(batch_size, len(fold))
+        self._seed = seed
+        self._epoch = epoch
+        self._order = self._draw_order()
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self._classes), self._batch_size)
+        return full + (1 if rest and self._augmentation is None else 0)
+
+    def __getitem__(self, index: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+        chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
+        grey = self._grey[chosen]
+        if self._augmentation is not None:
+            grey = np.stack([self._augmented(image, which) for image, which in zip(grey, chosen, strict=True)])
+        classes = self._classes[chosen]
+        return replicate(grey), self._one_hot[classes], self._weights[classes]
+
+    def on_epoch_end(self) -> None:
+        """Draw the next epoch's order."""
+        self._epoch += 1
+        self._order = self._draw_order()
+
+    def _augmented(self, grey: npt.NDArray[np.uint8], which: int) -> npt.NDArray[np.uint8]:
+        assert self._augmentation is not None
+        rng = np.random.default_rng((self._seed, self._epoch, int(which)))
+        return augment(grey, rng, self._augmentation)
+
+    def _draw_order(self) -> npt.NDArray[np.int64]:
+        count = len(self._classes)
+        if self._augmentation is None:
+            return np.arange(count)
+        return np.random.default_rng((self._seed, self._epoch)).permutation(count)

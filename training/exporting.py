@@ -1,0 +1,196 @@
+"""From a training's best network to the next version of a served model, checked and all or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from densescan.tasks import Task
+
+from . import conversion, fitting, metrics, network, predictors
+from .data import Fold
+from .runs import Run, RunError, write_json
+
+SAVED_MODEL = "model.savedmodel"
+FP16 = "model.onnx"
+INT8 = "model.xml"
+CARD = "model.json"
+
+CALIBRATION_IMAGES = 300
+CHECKED_IMAGES = 64
+"""Images on which every form is compared with Keras; the slow forms would take minutes on more."""
+
+FP32_TOLERANCE = 1e-4
+FP16_TOLERANCE = 5e-3
+INT8_AGREEMENT = 0.98
+
+
+class ExportRefused(RunError):
+    """A converted network does not answer as the trained one did; nothing was installed."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A converted network against Keras, on the same real images.
+
+    Attributes:
+        form: What was compared.
+        images: On how many images.
+        largest_difference: Of any probability.
+        agreement: Share of images with the same most probable class.
+    """
+
+    form: str
+    images: int
+    largest_difference: float
+    agreement: float
+
+
+def compare(form: str, expected: npt.NDArray[np.float32], got: npt.NDArray[np.float32]) -> Check:
+    """Compare probabilities [n, classes] of the same images."""
+    agreement = float(np.mean(expected.argmax(axis=1) == got.argmax(axis=1)))
+    return Check(form, len(expected), float(np.abs(expected - got).max()), agreement)
+
+
+def export(
+    run: Run,
+    task: Task,
+    train: Fold,
+    val: Fold,
+    repository: Path,
+    *,
+    on_step: Callable[[str], None] = lambda step: None,
+) -> tuple[Path, list[Check], dict[str, Any]]:
+    """Convert a finished training and install it as the model's next version.
+
+    Args:
+        run: A finished training.
+        task: What it classifies.
+        train: Images that calibrate the quantisation.
+        val: Images on which the forms are compared and the network is measured.
+        repository: Triton's model repository; it must hold the model's configs.
+        on_step: Told what is being done.
+
+    Returns:
+        The installed version folder, the checks, and the figures of the int8 network on `val`.
+
+    Raises:
+        RunError: The training is not finished, or the repository lacks the model's configs.
+        ExportRefused: A form differs from Keras by more than its tolerance.
+    """
+    home = repository / task.classifier
+    if not (home / "config.pbtxt").is_file():
+        raise RunError(f"{home} holds no config.pbtxt; pass a copy of the project's model_repository")
+    if not run.best_model.is_file():
+        raise RunError(f"{run.folder} is not finished; go on with: python -m training fit --task {task.name}")
+    with tempfile.TemporaryDirectory(dir=home, prefix=".export-") as name:
+        staged = Path(name, "version")
+        staged.mkdir()
+        checks, figures = _convert_and_check(run, task, train, val, staged, Path(name), on_step)
+        _write_card(staged / CARD, run, task, checks, figures)
+        staged.chmod(0o755)
+        target = home / str(next_version(home))
+        os.rename(staged, target)
+    return target, checks, figures["int8"]
+
+
+def next_version(home: Path) -> int:
+    """The number after a model's newest version."""
+    return 1 + max((int(path.name) for path in home.iterdir() if path.is_dir() and path.name.isdigit()), default=0)
+
+
+def _convert_and_check(
+    run: Run, task: Task, train: Fold, val: Fold, staged: Path, work: Path, on_step: Callable[[str], None]
+) -> tuple[list[Check], dict[str, Any]]:
+    model = network.load_model(run.best_model)
+    chosen = spread(len(val), CHECKED_IMAGES)
+    on_step("asking Keras")
+    expected = predictors.predict(predictors.keras_file(run.best_model), val.grey[chosen])
+    checks: list[Check] = []
+
+    def check(form: str, path: Path, tolerance: float) -> None:
+        on_step(f"checking {form}")
+        checks.append(compare(form, expected, predictors.predict(predictors.open_model(path), val.grey[chosen])))
+        if not checks[-1].largest_difference <= tolerance:
+            raise ExportRefused(f"{form} differs from Keras by {checks[-1].largest_difference:.2g}, over {tolerance:g}")
+
+    on_step("writing the SavedModel")
+    conversion.to_saved_model(model, staged / SAVED_MODEL)
+    check("SavedModel", staged / SAVED_MODEL, FP32_TOLERANCE)
+    on_step("converting to ONNX")
+    fp32 = work / "fp32.onnx"
+    proto = conversion.to_onnx(model, fp32)
+    check("ONNX FP32", fp32, FP32_TOLERANCE)
+    conversion.to_fp16(proto, staged / FP16)
+    check("ONNX FP16", staged / FP16, FP16_TOLERANCE)
+    on_step("quantising to int8")
+    conversion.to_int8(fp32, staged / INT8, train.grey[spread(len(train), CALIBRATION_IMAGES)])
+    on_step("measuring FP32 and int8 on the validation fold")
+    probabilities = {
+        "fp32": predictors.predict(predictors.open_model(fp32), val.grey),
+        "int8": predictors.predict(predictors.open_model(staged / INT8), val.grey),
+    }
+    checks.append(compare("OpenVINO int8", probabilities["fp32"], probabilities["int8"]))
+    if checks[-1].agreement < INT8_AGREEMENT:
+        raise ExportRefused(f"int8 decides as FP32 on only {checks[-1].agreement:.2%} of the validation fold")
+    groups = [entry.group for entry in val.entries]
+    return checks, {form: metrics.evaluate(task, val.classes, values, groups) for form, values in probabilities.items()}
+
+
+def spread(count: int, wanted: int) -> npt.NDArray[np.int64]:
+    """At most `wanted` indices, spread evenly over 0..count-1, so that every class is among them."""
+    return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(np.int64))
+
+
+def _write_card(path: Path, run: Run, task: Task, checks: Sequence[Check], figures: dict[str, Any]) -> None:
+    settings = fitting.read_settings(run)
+    write_json(
+        path,
+        {
+            "model": task.classifier,
+            "labels": task.labels,
+            "recipe": settings["recipe"],
+            "starting_weights": settings["weights"] if settings["weights"] in ("none", "imagenet") else "file",
+            "manifest_sha256": settings["manifest_sha256"],
+            "epochs": len(run.read_history()),
+            "trained": settings["started"],
+            "exported": time.strftime("%Y-%m-%d"),
+            "versions": settings["versions"],
+            "checks": [asdict(check) for check in checks],
+            "validation": figures,
+            "sha256": hashes(path.parent),
+        },
+    )
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below `folder` but the card itself, by relative path."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != CARD)
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """What stands beside a version's weights."""
+    card: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    return card
+
+
+def copy_configs(task: Task, source: Path, target: Path) -> None:
+    """Copy a model's configs and labels, without weights, to another repository."""
+    shutil.copytree(
+        source / task.classifier,
+        target / task.classifier,
+        ignore=lambda folder, names: [name for name in names if name.isdigit() or name.startswith(".")],
+        dirs_exist_ok=True,
+    )

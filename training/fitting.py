@@ -1,0 +1,281 @@
+"""Train a network by a recipe: phase after phase, resumable after any epoch."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import math
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from densescan.tasks import Task, get_task
+
+from . import network
+from .data import Batches, Fold, class_weights
+from .manifest import manifest_hash
+from .recipes import Phase, Recipe
+from .runs import Run, RunError, write_aside, write_json
+
+log = logging.getLogger(__name__)
+
+
+def start_run(
+    folder: Path, task: Task, recipe: Recipe, weights: str, manifest: Path, *, overwrite: bool = False
+) -> Run:
+    """Open a run's folder: a new one, or the same training to be resumed.
+
+    Raises:
+        RunError: The folder holds another training, and `overwrite` was not asked for.
+    """
+    run = Run(folder)
+    settings = {
+        "task": task.name,
+        "recipe": recipe.to_dict(),
+        "weights": weights,
+        "manifest_sha256": manifest_hash(manifest),
+    }
+    if run.settings.is_file():
+        if not overwrite:
+            _check_same(run, settings)
+            run.load_state()
+            return run
+        shutil.rmtree(folder)
+    run.checkpoints.mkdir(parents=True, exist_ok=True)
+    write_aside(run.manifest, lambda aside: shutil.copyfile(manifest, aside))
+    write_json(run.settings, {**settings, "versions": versions(), "started": time.strftime("%Y-%m-%d")})
+    return run
+
+
+def _check_same(run: Run, settings: Mapping[str, Any]) -> None:
+    before = read_settings(run)
+    # Through JSON, so that tuples and lists compare alike.
+    for key in ("task", "weights", "manifest_sha256"):
+        if before[key] != settings[key]:
+            raise RunError(
+                f"{run.folder} holds a training with another {key} ({before[key]!r}, now {settings[key]!r}). "
+                "Choose another --out, or pass --overwrite to begin again."
+            )
+    if Recipe.from_dict(before["recipe"]) != Recipe.from_dict(dict(settings["recipe"])):
+        raise RunError(
+            f"{run.folder} holds a training by another version of this recipe. "
+            "Choose another --out, or pass --overwrite to begin again."
+        )
+
+
+def read_settings(run: Run) -> dict[str, Any]:
+    """What `start_run` wrote.
+
+    Raises:
+        RunError: The folder is no run.
+    """
+    import json
+
+    try:
+        settings: dict[str, Any] = json.loads(run.settings.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunError(f"{run.folder} holds no training; make one with: python -m training fit") from error
+    return settings
+
+
+def versions() -> dict[str, str]:
+    """Of what decides the numbers."""
+    return {
+        "python": platform.python_version(),
+        "keras": keras.__version__,
+        "backend": f"{keras.backend.backend()} {importlib.metadata.version(_distribution())}",
+        "machine": platform.machine(),
+    }
+
+
+def _distribution() -> str:
+    backend = keras.backend.backend()
+    for name in ("tensorflow", "tensorflow-cpu") if backend == "tensorflow" else (backend,):
+        try:
+            importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        return name
+    return "keras"
+
+
+def fit(run: Run, train: Fold, val: Fold) -> keras.Model:
+    """Train, or resume training, to the end of the recipe.
+
+    Args:
+        run: From `start_run`.
+        train: Images to learn from.
+        val: Images that choose the best epoch.
+
+    Returns:
+        The best model of the last phase, also saved as ``best.keras``.
+
+    Raises:
+        RunError: The loss became infinite or not a number.
+        WeightsUnavailable: The starting weights cannot be had.
+    """
+    settings = read_settings(run)
+    task, recipe = get_task(settings["task"]), Recipe.from_dict(settings["recipe"])
+    keras.utils.set_random_seed(recipe.seed)
+    if run.state.finished:
+        return network.load_model(run.best_model)
+    model = _initial_model(run, task, recipe, settings["weights"])
+    for index, phase in enumerate(recipe.phases):
+        if index < run.state.phase:
+            continue
+        model = _run_phase(run, task, recipe, phase, model, train, val, from_scratch=settings["weights"] == "none")
+        last = index + 1 == len(recipe.phases)
+        run.state.phase, run.state.epoch, run.state.best, run.state.waited = index + 1, 0, None, 0
+        run.state.last = None
+        if last:
+            model = network.resized(model, task, network.IMAGE_SIZE)
+            write_aside(run.best_model, model.save)
+            run.state.finished = True
+        run.save_state()
+    for leftover in run.checkpoints.glob("epoch-*.keras"):
+        leftover.unlink()
+    return model
+
+
+def _initial_model(run: Run, task: Task, recipe: Recipe, weights: str) -> keras.Model:
+    if run.state.phase > 0:
+        return network.load_model(run.phase_best(recipe.phases[run.state.phase - 1].name))
+    size = recipe.phases[0].size
+    return network.build_classifier(
+        task, size=size, dense_units=recipe.dense_units, dropout=recipe.dropout, weights=weights
+    )
+
+
+def _run_phase(
+    run: Run,
+    task: Task,
+    recipe: Recipe,
+    phase: Phase,
+    model: keras.Model,
+    train: Fold,
+    val: Fold,
+    *,
+    from_scratch: bool,
+) -> keras.Model:
+    count = len(task.labels)
+    batches = Batches(
+        train,
+        size=phase.size,
+        batch_size=recipe.batch_size,
+        labels=count,
+        augmentation=recipe.augmentation,
+        weights=class_weights(train.classes, count) if recipe.balance else None,
+        # Another seed in each phase, or the first epochs of two phases would be alike.
+        seed=recipe.seed * 1000 + recipe.phases.index(phase),
+        epoch=run.state.epoch,
+    )
+    checks = Batches(val, size=phase.size, batch_size=recipe.batch_size, labels=count)
+    resumed = run.state.last is not None
+    if resumed:
+        model = keras.models.load_model(run.checkpoints / str(run.state.last))
+    else:
+        model = network.resized(model, task, phase.size)
+        network.set_trainable(model, "all" if from_scratch else phase.trainable)
+        _compile(model, recipe, phase, steps=len(batches))
+    frozen = "" if from_scratch or phase.trainable == "all" else f", training the {phase.trainable.replace('_', ' ')}"
+    log.info("phase %s: %d px, %d images%s", phase.name, phase.size, len(train), frozen)
+    if run.state.epoch < phase.epochs and run.state.waited < phase.patience:
+        model.fit(
+            batches,
+            validation_data=checks,
+            epochs=phase.epochs,
+            initial_epoch=run.state.epoch,
+            verbose="auto" if sys.stderr.isatty() else 2,
+            callbacks=[_Keeper(run, phase), *_tensorboard(run, phase)],
+        )
+    return network.load_model(run.phase_best(phase.name))
+
+
+def _compile(model: keras.Model, recipe: Recipe, phase: Phase, steps: int) -> None:
+    rate: Any = phase.learning_rate
+    if phase.schedule == "cosine":
+        total = steps * phase.epochs
+        warm_up = max(1, total // 10)
+        rate = keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=phase.learning_rate / 10,
+            decay_steps=max(1, total - warm_up),
+            alpha=0.01,
+            warmup_target=phase.learning_rate,
+            warmup_steps=warm_up,
+        )
+    if recipe.weight_decay > 0:
+        optimiser = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay, clipnorm=1.0)
+        optimiser.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    else:
+        optimiser = keras.optimizers.Adam(rate)
+    model.compile(
+        optimizer=optimiser,
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
+        metrics=["accuracy"],
+        # XLA makes this network slower on CPUs.
+        jit_compile="auto" if keras.backend.backend() != "tensorflow" else False,
+    )
+
+
+def _tensorboard(run: Run, phase: Phase) -> list[keras.callbacks.Callback]:
+    try:
+        import tensorflow  # noqa: F401  # writes the log, whichever backend trains
+    except ImportError:
+        log.warning("no TensorBoard log: TensorFlow is not installed")
+        return []
+    return [keras.callbacks.TensorBoard(run.folder / "tensorboard" / phase.name, write_graph=False)]
+
+
+class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no type annotations
+    """Keeps checkpoints, history and state, and stops in time."""
+
+    def __init__(self, run: Run, phase: Phase) -> None:
+        super().__init__()
+        self._run = run
+        self._phase = phase
+        self._began = time.monotonic()
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Take the time."""
+        self._began = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Stop at once when the loss is no number."""
+        if logs is not None and not math.isfinite(logs["loss"]):
+            raise RunError(
+                f"the loss became {logs['loss']} in phase {self._phase.name}, step {batch}: nothing is learnt any "
+                "more. Lower the learning rate in the recipe, and begin again with --overwrite."
+            )
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Save the epoch; the state goes last, because it points to the rest."""
+        logs = dict(logs or {})
+        run, state = self._run, self._run.state
+        loss = float(logs["val_loss"])
+        if state.best is None or loss < state.best:
+            state.best, state.waited = loss, 0
+            write_aside(run.phase_best(self._phase.name), self.model.save)
+        else:
+            state.waited += 1
+        state.epoch = epoch + 1
+        before, state.last = state.last, f"epoch-{self._phase.name}-{state.epoch:03d}.keras"
+        write_aside(run.checkpoints / state.last, self.model.save)
+        seconds = round(time.monotonic() - self._began, 1)
+        rounded = {name: round(float(logs[name]), 5) for name in ("loss", "accuracy", "val_loss", "val_accuracy")}
+        rate = float(np.asarray(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)))
+        run.append_history(
+            {"phase": self._phase.name, "epoch": state.epoch, **rounded, "learning_rate": rate, "seconds": seconds}
+        )
+        run.save_state()
+        if before not in (None, state.last):
+            (run.checkpoints / str(before)).unlink(missing_ok=True)
+        if state.waited >= self._phase.patience:
+            log.info("no better validation loss in %d epochs: phase %s ends", state.waited, self._phase.name)
+            self.model.stop_training = True

@@ -1,0 +1,137 @@
+"""Where a data set's images are, what their folders say, and which patient a file name tells.
+
+Works on the Kaggle downloads as they come, ``chest_xray/{train,val,test}/<class>/`` and
+``brain_mri/{Training,Testing}/<class>/``, and on any ``<split>/<class>/`` or ``<class>/`` folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from densescan.tasks import Task
+
+FOLDERS = {"xray": ("chest_xray",), "mri": ("brain_mri", "brain-tumor-mri-dataset")}
+"""What the unpacked Kaggle downloads are called."""
+
+OFFICIAL_TEST = frozenset({"test", "testing"})
+"""Split folders that were published as the test set: never trained on, kept as fold ``official``."""
+
+SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+
+# One patient's films share what these match. Bacterial and viral films of one number are taken as
+# one patient, which at worst joins two patients; the numbers of IM- and NORMAL2-IM- are separate.
+_PATIENT = {
+    "xray": (
+        re.compile(r"(?P<group>person\d+)_(?:bacteria|virus)_"),
+        re.compile(r"(?P<group>NORMAL2-IM-\d+)-"),
+        re.compile(r"(?P<group>IM-\d+)-"),
+        re.compile(r"(?P<group>nih_\d+)_"),
+    ),
+    "mri": (),
+}
+
+
+class DataNotFound(Exception):
+    """There are no images where they were looked for; the message says where to get them."""
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """One image of a data set, before it was opened.
+
+    Attributes:
+        path: Relative to the data folder, with forward slashes.
+        label: Name of its class folder.
+        split: Name of the split folder above, lower case; empty where there is none.
+        group: What must stay in one fold: the patient where the name tells, else the path.
+    """
+
+    path: str
+    label: str
+    split: str
+    group: str
+
+
+def find_data(task: Task, given: Path | None) -> Path:
+    """The folder of a task's images: `given`, or the Kaggle folder below DENSESCAN_DATA.
+
+    Raises:
+        DataNotFound: It does not exist.
+    """
+    if given is not None:
+        if given.is_dir():
+            return given
+        raise DataNotFound(f"{given} is no folder. Pass --data the folder that holds <class>/ or <split>/<class>/.")
+    roots = [Path(root) for root in (os.environ.get("DENSESCAN_DATA"), "data", "../shared/data") if root]
+    for root in roots:
+        for name in FOLDERS[task.name]:
+            if (root / name).is_dir():
+                return root / name
+    looked = ", ".join(str(root / FOLDERS[task.name][0]) for root in roots)
+    raise DataNotFound(
+        f"no images for the {task.title} task (looked for {looked}). Unpack the data set and pass --data FOLDER, "
+        "or set DENSESCAN_DATA to the folder that holds chest_xray/ and brain_mri/."
+    )
+
+
+def patient_of(task: Task, stem: str) -> str | None:
+    """The patient that a file name tells, or None."""
+    for pattern in _PATIENT[task.name]:
+        if match := pattern.match(stem):
+            return match["group"]
+    return None
+
+
+def find_images(task: Task, data: Path, group_pattern: str | None = None) -> list[ImageFile]:
+    """Every image below `data` whose folder is one of the task's classes, sorted by path.
+
+    Args:
+        task: Its labels are the class folders; upper and lower case are alike.
+        data: The data folder.
+        group_pattern: A regular expression searched for in the file's stem; its group ``group``
+            (or the whole match) says what must stay in one fold.
+
+    Raises:
+        DataNotFound: There are none, or a class has none.
+        ValueError: `group_pattern` is no regular expression.
+    """
+    try:
+        own = re.compile(group_pattern) if group_pattern else None
+    except re.error as error:
+        raise ValueError(f"--group {group_pattern!r} is no regular expression: {error}") from error
+    images = sorted(_walk(task, data, own), key=lambda image: image.path)
+    missing = [label for label in task.labels if all(image.label != label for image in images)]
+    if missing:
+        raise DataNotFound(
+            f"no images of {', '.join(missing)} in {data}. Expected folders named "
+            f"{', '.join(task.labels)} in it, or one level down in split folders such as train/ and test/."
+        )
+    return images
+
+
+def _walk(task: Task, data: Path, own: re.Pattern[str] | None) -> Iterator[ImageFile]:
+    labels = {label.lower(): label for label in task.labels}
+    for folder, _, names in os.walk(data):
+        label = labels.get(Path(folder).name.lower())
+        if label is None:
+            continue
+        parent = Path(folder).parent
+        split = parent.name.lower() if parent != data else ""
+        for name in names:
+            file = Path(folder, name)
+            if file.suffix.lower() in SUFFIXES and not name.startswith("."):
+                path = file.relative_to(data).as_posix()
+                yield ImageFile(path, label, split, _group(task, file.stem, own) or path)
+
+
+def _group(task: Task, stem: str, own: re.Pattern[str] | None) -> str | None:
+    if own is None:
+        return patient_of(task, stem)
+    match = own.search(stem)
+    if match is None:
+        return None
+    return match.groupdict().get("group") or match[0]

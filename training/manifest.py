@@ -1,0 +1,87 @@
+"""The manifest: which image is in which fold. A CSV, so that people can read and diff it."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+FOLDS = ("train", "val", "test", "official")
+"""The first three are cut from the training images; ``official`` is the published test set."""
+
+_HEADER = {"label": "class"}  # a column's name where it is no name in Python
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image.
+
+    Attributes:
+        path: Relative to the data folder, with forward slashes.
+        label: Its class.
+        group: Patient, or whatever must stay together.
+        fold: One of `FOLDS`.
+        sha256: Of the decoded grey pixels and their size, so that equal pictures have equal
+            hashes however they were stored.
+        duplicate_of: Path of the first image with equal pixels; empty for that first one.
+            Duplicates are neither trained nor measured on.
+    """
+
+    path: str
+    label: str
+    group: str
+    fold: str
+    sha256: str
+    duplicate_of: str = ""
+
+
+class ManifestError(Exception):
+    """The manifest is missing, damaged, or does not fit the task."""
+
+
+def write_manifest(path: Path, entries: Iterable[Entry]) -> None:
+    """Write `entries` to `path`, which appears only when it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = [field.name for field in fields(Entry)]
+    aside = path.with_name(path.name + ".part")
+    with aside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([_HEADER.get(name, name) for name in names])
+        writer.writerows([asdict(entry)[name] for name in names] for entry in entries)
+    os.replace(aside, path)
+
+
+def read_manifest(path: Path, labels: Sequence[str]) -> list[Entry]:
+    """The entries of a manifest.
+
+    Raises:
+        ManifestError: It is missing or damaged, or names a class or a fold that does not exist.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except FileNotFoundError as error:
+        raise ManifestError(f"no manifest at {path}; make one with: python -m training split") from error
+    names = {_HEADER.get(field.name, field.name): field.name for field in fields(Entry)}
+    if not rows or not names.keys() <= rows[0].keys():
+        raise ManifestError(f"{path} is no manifest: expected the columns {', '.join(names)}")
+    entries = [Entry(**{name: row[column] for column, name in names.items()}) for row in rows]
+    for entry in entries:
+        if entry.label not in labels:
+            raise ManifestError(f"{path}: class {entry.label!r} is none of {', '.join(labels)}; is it another task's?")
+        if entry.fold not in FOLDS:
+            raise ManifestError(f"{path}: fold {entry.fold!r} is none of {', '.join(FOLDS)}")
+    return entries
+
+
+def manifest_hash(path: Path) -> str:
+    """SHA-256 of the manifest's bytes, in hexadecimal: names the exact data of a training."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def of_fold(entries: Iterable[Entry], fold: str) -> list[Entry]:
+    """The entries of one fold, without the duplicates."""
+    return [entry for entry in entries if entry.fold == fold and not entry.duplicate_of]

@@ -1,0 +1,144 @@
+"""The network: uint8 pixels in, probabilities out, with mean and deviation inside the graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from densescan.tasks import CHANNELS, IMAGE_SIZE, INPUT_NAME, OUTPUT_NAME, Task
+
+from .recipes import Trainable
+
+if TYPE_CHECKING:
+    import keras
+
+BACKBONE = "densenet121"
+FEATURES = "relu"
+"""Backbone layer of the last feature map, after the final ReLU: 7x7x1024 at 224x224."""
+
+LOGITS = "logits"
+
+# Per-channel mean and deviation that DenseNet's ImageNet weights were trained with, in 0..1
+# (keras.applications' "torch" mode).
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+
+TOP_HALF_FROM = 213
+"""First of the backbone's 427 layers that the second phase of the original training unfreezes."""
+
+
+class WeightsUnavailable(Exception):
+    """The starting weights cannot be had; the message names the alternatives."""
+
+
+def build_classifier(
+    task: Task, *, size: int = IMAGE_SIZE, dense_units: int = 512, dropout: float = 0.5, weights: str = "none"
+) -> keras.Model:
+    """DenseNet-121 with the head GAP, Dropout, Dense(relu), Dropout, Dense, softmax.
+
+    Args:
+        task: Its labels are the outputs.
+        size: Side of the input, in pixels; the weights do not depend on it.
+        dense_units: Width of the hidden layer.
+        dropout: Share of units dropped.
+        weights: `none` (random), `imagenet` (the backbone's), or a ``.keras`` or
+            ``.weights.h5`` file of this very network.
+
+    Returns:
+        A model from ``image`` uint8 [n, size, size, 3] to ``probabilities`` float32 [n, classes].
+
+    Raises:
+        WeightsUnavailable: The weights cannot be downloaded, found, or do not fit.
+    """
+    import keras
+    from keras import layers
+
+    image = keras.Input((size, size, CHANNELS), dtype="uint8", name=INPUT_NAME)
+    scale = [1 / (255 * deviation) for deviation in IMAGENET_DEVIATION]
+    offset = [-mean / deviation for mean, deviation in zip(IMAGENET_MEAN, IMAGENET_DEVIATION, strict=True)]
+    pixels = layers.Rescaling(scale=scale, offset=offset, name="normalise")(image)
+    features = _backbone(size, weights)(pixels)
+    pooled = layers.GlobalAveragePooling2D(name="pool")(features)
+    hidden = layers.Dense(dense_units, activation="relu", name="hidden")(layers.Dropout(dropout)(pooled))
+    logits = layers.Dense(len(task.labels), name=LOGITS)(layers.Dropout(dropout)(hidden))
+    probabilities = layers.Softmax(dtype="float32", name=OUTPUT_NAME)(logits)
+    model = keras.Model(image, probabilities, name=task.classifier)
+    if weights not in ("none", "imagenet"):
+        _load_file(model, Path(weights))
+    return model
+
+
+def _backbone(size: int, weights: str) -> keras.Model:
+    import keras
+
+    try:
+        return keras.applications.DenseNet121(
+            include_top=False,
+            weights="imagenet" if weights == "imagenet" else None,
+            input_shape=(size, size, CHANNELS),
+            name=BACKBONE,
+        )
+    except Exception as error:
+        if weights != "imagenet":
+            raise
+        raise WeightsUnavailable(
+            "the ImageNet weights are not in Keras' cache and could not be downloaded "
+            f"({type(error).__name__}: {str(error)[:120]}). Alternatives: --weights none (random weights; the recipe "
+            "'scratch' is made for them), or --weights FILE, a .keras or .weights.h5 file of an earlier training."
+        ) from error
+
+
+def _load_file(model: keras.Model, path: Path) -> None:
+    if not path.is_file():
+        raise WeightsUnavailable(
+            f"no weights at {path}. --weights takes imagenet, none, or a .keras or .weights.h5 file."
+        )
+    try:
+        if path.suffix == ".keras":
+            model.set_weights(load_model(path).get_weights())
+        else:
+            model.load_weights(path)
+    except (ValueError, OSError) as error:
+        raise WeightsUnavailable(f"{path} holds no weights of this network: {error}") from error
+
+
+def load_model(path: Path) -> keras.Model:
+    """The model in a ``.keras`` file, without its optimiser."""
+    import keras
+
+    return keras.models.load_model(path, compile=False)
+
+
+def resized(model: keras.Model, task: Task, size: int) -> keras.Model:
+    """The same weights behind an input of another size."""
+    if model.input_shape[1] == size:
+        return model
+    hidden = model.get_layer("hidden")
+    rates = [layer.rate for layer in model.layers if type(layer).__name__ == "Dropout"]
+    other = build_classifier(task, size=size, dense_units=hidden.units, dropout=rates[0])
+    other.set_weights(model.get_weights())
+    return other
+
+
+def set_trainable(model: keras.Model, trainable: Trainable) -> None:
+    """Freeze the backbone (`head`), its lower half (`top_half`), or nothing (`all`).
+
+    A frozen batch normalisation runs in inference mode, as Keras defines it.
+    """
+    backbone = model.get_layer(BACKBONE)
+    backbone.trainable = True
+    first = {"head": len(backbone.layers), "top_half": TOP_HALF_FROM, "all": 0}[trainable]
+    for index, layer in enumerate(backbone.layers):
+        layer.trainable = index >= first
+
+
+def trainable_parameters(model: keras.Model) -> int:
+    """Number of parameters that the optimiser changes."""
+    return sum(_size(weight) for weight in model.trainable_weights)
+
+
+def _size(weight: keras.Variable) -> int:
+    size = 1
+    for length in weight.shape:
+        size *= length
+    return size

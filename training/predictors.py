@@ -1,0 +1,99 @@
+"""One way to ask a Keras model, an ONNX or OpenVINO file, or a server: images in, probabilities out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from densescan.preprocessing import replicate
+from densescan.tasks import INPUT_NAME, OUTPUT_NAME, Task
+
+Predictor: TypeAlias = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
+"""uint8 [n, 224, 224, 3] to float32 [n, classes]."""
+
+BATCH = 16
+
+
+def open_model(path: Path) -> Predictor:
+    """The network in a ``.keras`` or ``.onnx`` file, an OpenVINO ``.xml``, or a SavedModel folder.
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    if path.is_dir() and (path / "saved_model.pb").is_file():
+        return saved_model(path)
+    openers = {".keras": keras_file, ".onnx": onnx_file, ".xml": openvino_file}
+    if path.suffix not in openers or not path.is_file():
+        raise ValueError(f"{path} is no network: expected a .keras, .onnx or .xml file or a SavedModel folder")
+    return openers[path.suffix](path)
+
+
+def keras_file(path: Path) -> Predictor:
+    """Keras' own inference of a ``.keras`` file."""
+    from .network import load_model
+
+    model = load_model(path)
+    return lambda images: np.asarray(model.predict_on_batch(images))
+
+
+def saved_model(path: Path) -> Predictor:
+    """TensorFlow's inference of a SavedModel's serving signature."""
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(path))
+    serve = loaded.signatures["serving_default"]
+    # The closure keeps `loaded` alive; a signature alone would lose its variables.
+    return lambda images: np.asarray((loaded, serve)[1](**{INPUT_NAME: tf.constant(images)})[OUTPUT_NAME])
+
+
+def onnx_file(path: Path) -> Predictor:
+    """ONNX Runtime on the CPU."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda images: np.asarray(session.run([OUTPUT_NAME], {INPUT_NAME: images})[0])
+
+
+def openvino_file(path: Path) -> Predictor:
+    """OpenVINO on the CPU."""
+    import openvino
+
+    compiled = openvino.compile_model(str(path), "CPU")
+    return lambda images: np.array(compiled(images)[OUTPUT_NAME])
+
+
+def predict(
+    predictor: Predictor, grey: npt.NDArray[np.uint8], on_done: Callable[[], None] = lambda: None
+) -> npt.NDArray[np.float32]:
+    """Probabilities of many grey images [n, 224, 224], a batch at a time: float32 [n, classes]."""
+    results = []
+    for start in range(0, len(grey), BATCH):
+        batch = replicate(grey[start : start + BATCH])
+        results.append(predictor(batch))
+        for _ in batch:
+            on_done()
+    return np.concatenate(results)
+
+
+def predict_served(
+    url: str, task: Task, paths: list[Path], on_done: Callable[[], None] = lambda: None
+) -> npt.NDArray[np.float32]:
+    """Probabilities of many files by the SDK and a running server: float32 [n, classes].
+
+    Raises:
+        DensescanError: A file or the server failed.
+    """
+    from densescan import Client, DensescanError
+
+    results = []
+    with Client(url, timeout_s=60) as client:
+        for answer in client.classify_many(task.name, paths):
+            if isinstance(answer, DensescanError):
+                raise answer
+            results.append([answer.probabilities[label] for label in task.labels])
+            on_done()
+    return np.array(results, dtype=np.float32)

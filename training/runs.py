@@ -1,0 +1,137 @@
+"""A run's folder: everything needed to resume a training, to repeat it and to judge it.
+
+``manifest.csv``      the data, as it was when the training began
+``run.json``          task, recipe, starting weights, manifest hash, versions
+``state.json``        where the training stands; written last, so that it never points to a torn file
+``history.csv``       one line an epoch
+``checkpoints/``      the last epoch with its optimiser, the best of each phase
+``best.keras``        the result
+``training_curves.png``, ``tensorboard/``
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from densescan.tasks import Task
+
+
+class RunError(Exception):
+    """The run's folder does not fit what was asked; the message says what to do."""
+
+
+def write_aside(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a file beside `path`, then rename it: `path` is never half-written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.stem}.part{path.suffix}")
+    write(aside)
+    os.replace(aside, path)
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write `data` as readable JSON, all or nothing."""
+    text = json.dumps(data, indent=2, sort_keys=False) + "\n"
+    write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+
+
+@dataclass
+class State:
+    """Where a training stands.
+
+    Attributes:
+        phase: Index of the phase under way.
+        epoch: Epochs of that phase that are done.
+        best: Lowest validation loss of that phase; None before its first epoch.
+        waited: Epochs since then.
+        last: File name of the last epoch's checkpoint.
+        finished: The training is complete.
+    """
+
+    phase: int = 0
+    epoch: int = 0
+    best: float | None = None
+    waited: int = 0
+    last: str | None = None
+    finished: bool = False
+
+
+@dataclass
+class Run:
+    """The folder of one training."""
+
+    folder: Path
+    state: State = field(default_factory=State)
+
+    @property
+    def manifest(self) -> Path:
+        """Copy of the manifest that the training began with."""
+        return self.folder / "manifest.csv"
+
+    @property
+    def settings(self) -> Path:
+        """Task, recipe, weights, versions."""
+        return self.folder / "run.json"
+
+    @property
+    def history(self) -> Path:
+        """One line an epoch."""
+        return self.folder / "history.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.folder / "checkpoints"
+
+    @property
+    def best_model(self) -> Path:
+        """The result of a finished training."""
+        return self.folder / "best.keras"
+
+    def phase_best(self, name: str) -> Path:
+        """Best weights of a phase."""
+        return self.checkpoints / f"{name}-best.keras"
+
+    def load_state(self) -> None:
+        """Read where the training stands; a new folder stands at the beginning."""
+        path = self.folder / "state.json"
+        if path.is_file():
+            self.state = State(**json.loads(path.read_text(encoding="utf-8")))
+
+    def save_state(self) -> None:
+        """Write where the training stands."""
+        write_json(self.folder / "state.json", asdict(self.state))
+
+    def append_history(self, row: Mapping[str, object]) -> None:
+        """Add an epoch's line; an epoch repeated after an interruption replaces its first line."""
+        rows = [old for old in self.read_history() if not _same_epoch(old, row)]
+        rows.append({key: str(value) for key, value in row.items()})
+
+        def write(path: Path) -> None:
+            with path.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, list(row), lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(rows)
+
+        write_aside(self.history, write)
+
+    def read_history(self) -> list[dict[str, str]]:
+        """The epochs so far, in order."""
+        if not self.history.is_file():
+            return []
+        with self.history.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+
+def _same_epoch(old: Mapping[str, str], new: Mapping[str, object]) -> bool:
+    return old["phase"] == str(new["phase"]) and old["epoch"] == str(new["epoch"])
+
+
+def default_folder(task: Task, recipe: str) -> Path:
+    """Where a training's folder stands unless the user says otherwise."""
+    return Path("runs") / task.name / recipe
