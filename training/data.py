@@ -16,6 +16,7 @@ from PIL import Image
 from densescan.preprocessing import preprocess_grey, replicate
 
 from .augment import augment
+from .layouts import domain_of
 from .manifest import Entry
 from .recipes import Augmentation
 
@@ -75,10 +76,28 @@ def class_weights(classes: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.
     return (len(classes) / (count * np.maximum(frequency, 1))).astype(np.float32)
 
 
+def repeated(domains: Sequence[str], share: float, at_most: int = 6) -> npt.NDArray[np.int64]:
+    """Indices of all images, those of rare domains several times.
+
+    Args:
+        domains: Of each image.
+        share: What every domain shall make up; 0 repeats nothing.
+        at_most: Most repetitions, because an image seen too often is learnt by heart.
+    """
+    names = np.asarray(domains)
+    most = max((int((names == name).sum()) for name in set(domains)), default=0)
+    indices = []
+    for name in sorted(set(domains)):
+        members = np.flatnonzero(names == name)
+        wanted = share / (1 - share) * most if share > 0 else 0.0
+        indices.append(np.tile(members, min(at_most, max(1, round(wanted / len(members))))))
+    return np.concatenate(indices)
+
+
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type annotations
     """Batches of (images uint8 [b, size, size, 3], one-hot float32 [b, classes], weights float32 [b]).
 
-    Order and augmentation depend on the seed, the epoch and the image alone, so that a resumed
+    Order and augmentation depend on the seed, the epoch and the place in it alone, so that a resumed
     training sees what an uninterrupted one would have seen. The last, smaller batch is dropped
     in training: a batch normalisation of two images would be noise.
     """
@@ -90,6 +109,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
         size: int,
         batch_size: int,
         labels: int,
+        rarest_domain: float = 0.0,
         augmentation: Augmentation | None = None,
         weights: npt.NDArray[np.float32] | None = None,
         seed: int = 0,
@@ -105,17 +125,24 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
         self._batch_size = min(batch_size, len(fold))
         self._seed = seed
         self._epoch = epoch
+        self._pool = repeated([domain_of(entry.path) for entry in fold.entries], rarest_domain)
         self._order = self._draw_order()
 
+    @property
+    def images(self) -> int:
+        """Images an epoch, repeated ones counted as often as they are shown."""
+        return len(self._pool)
+
     def __len__(self) -> int:
-        full, rest = divmod(len(self._classes), self._batch_size)
+        full, rest = divmod(len(self._pool), self._batch_size)
         return full + (1 if rest and self._augmentation is None else 0)
 
     def __getitem__(self, index: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
         chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
         grey = self._grey[chosen]
         if self._augmentation is not None:
-            grey = np.stack([self._augmented(image, which) for image, which in zip(grey, chosen, strict=True)])
+            first = index * self._batch_size
+            grey = np.stack([self._augmented(image, first + place) for place, image in enumerate(grey)])
         classes = self._classes[chosen]
         return replicate(grey), self._one_hot[classes], self._weights[classes]
 
@@ -124,13 +151,12 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
         self._epoch += 1
         self._order = self._draw_order()
 
-    def _augmented(self, grey: npt.NDArray[np.uint8], which: int) -> npt.NDArray[np.uint8]:
+    def _augmented(self, grey: npt.NDArray[np.uint8], place: int) -> npt.NDArray[np.uint8]:
         assert self._augmentation is not None
-        rng = np.random.default_rng((self._seed, self._epoch, int(which)))
+        rng = np.random.default_rng((self._seed, self._epoch, place))
         return augment(grey, rng, self._augmentation)
 
     def _draw_order(self) -> npt.NDArray[np.int64]:
-        count = len(self._classes)
         if self._augmentation is None:
-            return np.arange(count)
-        return np.random.default_rng((self._seed, self._epoch)).permutation(count)
+            return self._pool
+        return np.random.default_rng((self._seed, self._epoch)).permutation(self._pool)

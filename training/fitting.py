@@ -135,7 +135,7 @@ def fit(run: Run, train: Fold, val: Fold) -> keras.Model:
         run.state.phase, run.state.epoch, run.state.best, run.state.waited = index + 1, 0, None, 0
         run.state.last = None
         if last:
-            model = network.resized(model, task, network.IMAGE_SIZE)
+            model = network.rebuilt(model, task, network.IMAGE_SIZE)
             write_aside(run.best_model, model.save)
             run.state.finished = True
         run.save_state()
@@ -149,7 +149,7 @@ def _initial_model(run: Run, task: Task, recipe: Recipe, weights: str) -> keras.
         return network.load_model(run.phase_best(recipe.phases[run.state.phase - 1].name))
     size = recipe.phases[0].size
     return network.build_classifier(
-        task, size=size, dense_units=recipe.dense_units, dropout=recipe.dropout, weights=weights
+        task, size=size, dense_units=recipe.dense_units, dropout=recipe.dropout, weights=weights, precision=recipe.precision
     )
 
 
@@ -170,6 +170,7 @@ def _run_phase(
         size=phase.size,
         batch_size=recipe.batch_size,
         labels=count,
+        rarest_domain=recipe.rarest_domain,
         augmentation=recipe.augmentation,
         weights=class_weights(train.classes, count) if recipe.balance else None,
         # Another seed in each phase, or the first epochs of two phases would be alike.
@@ -181,11 +182,11 @@ def _run_phase(
     if resumed:
         model = keras.models.load_model(run.checkpoints / str(run.state.last))
     else:
-        model = network.resized(model, task, phase.size)
+        model = network.rebuilt(model, task, phase.size, recipe.precision)
         network.set_trainable(model, "all" if from_scratch else phase.trainable)
         _compile(model, recipe, phase, steps=len(batches))
     frozen = "" if from_scratch or phase.trainable == "all" else f", training the {phase.trainable.replace('_', ' ')}"
-    log.info("phase %s: %d px, %d images%s", phase.name, phase.size, len(train), frozen)
+    log.info("phase %s: %d px, %d images an epoch%s", phase.name, phase.size, batches.images, frozen)
     if run.state.epoch < phase.epochs and run.state.waited < phase.patience:
         model.fit(
             batches,

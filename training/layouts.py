@@ -35,6 +35,17 @@ _PATIENT = {
 }
 
 
+# What a file name tells of where the picture is from; the first that matches, else the empty family.
+_FAMILIES = (
+    ("adult", re.compile(r"nih_\d")),
+    ("bacteria", re.compile(r"person\d+_bacteria_")),
+    ("virus", re.compile(r"person\d+_virus_")),
+    ("NORMAL2-IM", re.compile(r"NORMAL2-IM-")),
+    ("IM", re.compile(r"IM-")),
+)
+_OTHER_HOSPITAL = "adult"
+
+
 class DataNotFound(Exception):
     """There are no images where they were looked for; the message says where to get them."""
 
@@ -84,6 +95,17 @@ def patient_of(task: Task, stem: str) -> str | None:
         if match := pattern.match(stem):
             return match["group"]
     return None
+
+
+def family_of(path: str) -> str:
+    """The family of films that a file's name tells: ``bacteria``, ``IM``, ``adult`` and so on; else empty."""
+    name = path.rpartition("/")[2]
+    return next((family for family, pattern in _FAMILIES if pattern.match(name)), "")
+
+
+def domain_of(path: str) -> str:
+    """Which hospital's film a file is, as far as its name tells: ``adult``, or empty for the set's own."""
+    return _OTHER_HOSPITAL if family_of(path) == _OTHER_HOSPITAL else ""
 
 
 def find_images(task: Task, data: Path, group_pattern: str | None = None) -> list[ImageFile]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from densescan.tasks import CHANNELS, IMAGE_SIZE, INPUT_NAME, OUTPUT_NAME, Task
 
-from .recipes import Trainable
+from .recipes import Precision, Trainable
 
 if TYPE_CHECKING:
     import keras
@@ -32,7 +32,13 @@ class WeightsUnavailable(Exception):
 
 
 def build_classifier(
-    task: Task, *, size: int = IMAGE_SIZE, dense_units: int = 512, dropout: float = 0.5, weights: str = "none"
+    task: Task,
+    *,
+    size: int = IMAGE_SIZE,
+    dense_units: int = 512,
+    dropout: float = 0.5,
+    weights: str = "none",
+    precision: Precision = "float32",
 ) -> keras.Model:
     """DenseNet-121 with the head GAP, Dropout, Dense(relu), Dropout, Dense, softmax.
 
@@ -43,6 +49,7 @@ def build_classifier(
         dropout: Share of units dropped.
         weights: `none` (random), `imagenet` (the backbone's), or a ``.keras`` or
             ``.weights.h5`` file of this very network.
+        precision: What the layers compute in; the weights are kept in float32 all the same.
 
     Returns:
         A model from ``image`` uint8 [n, size, size, 3] to ``probabilities`` float32 [n, classes].
@@ -51,21 +58,34 @@ def build_classifier(
         WeightsUnavailable: The weights cannot be downloaded, found, or do not fit.
     """
     import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)  # keras.applications takes no policy as an argument
+    try:
+        model = _assemble(task, size, dense_units, dropout, weights)
+    finally:
+        keras.config.set_dtype_policy(before)
+    if weights not in ("none", "imagenet"):
+        _load_file(model, Path(weights))
+    return model
+
+
+def _assemble(task: Task, size: int, dense_units: int, dropout: float, weights: str) -> keras.Model:
+    import keras
     from keras import layers
+
+    from .fused import with_fused_normalisation
 
     image = keras.Input((size, size, CHANNELS), dtype="uint8", name=INPUT_NAME)
     scale = [1 / (255 * deviation) for deviation in IMAGENET_DEVIATION]
     offset = [-mean / deviation for mean, deviation in zip(IMAGENET_MEAN, IMAGENET_DEVIATION, strict=True)]
     pixels = layers.Rescaling(scale=scale, offset=offset, name="normalise")(image)
-    features = _backbone(size, weights)(pixels)
+    features = with_fused_normalisation(_backbone(size, weights))(pixels)
     pooled = layers.GlobalAveragePooling2D(name="pool")(features)
     hidden = layers.Dense(dense_units, activation="relu", name="hidden")(layers.Dropout(dropout)(pooled))
     logits = layers.Dense(len(task.labels), name=LOGITS)(layers.Dropout(dropout)(hidden))
     probabilities = layers.Softmax(dtype="float32", name=OUTPUT_NAME)(logits)
-    model = keras.Model(image, probabilities, name=task.classifier)
-    if weights not in ("none", "imagenet"):
-        _load_file(model, Path(weights))
-    return model
+    return keras.Model(image, probabilities, name=task.classifier)
 
 
 def _backbone(size: int, weights: str) -> keras.Model:
@@ -106,16 +126,16 @@ def load_model(path: Path) -> keras.Model:
     """The model in a ``.keras`` file, without its optimiser."""
     import keras
 
+    from . import fused  # noqa: F401  # its class may stand in the file
+
     return keras.models.load_model(path, compile=False)
 
 
-def resized(model: keras.Model, task: Task, size: int) -> keras.Model:
-    """The same weights behind an input of another size."""
-    if model.input_shape[1] == size:
-        return model
+def rebuilt(model: keras.Model, task: Task, size: int, precision: Precision = "float32") -> keras.Model:
+    """The same weights behind an input of another size, computed in another precision."""
     hidden = model.get_layer("hidden")
     rates = [layer.rate for layer in model.layers if type(layer).__name__ == "Dropout"]
-    other = build_classifier(task, size=size, dense_units=hidden.units, dropout=rates[0])
+    other = build_classifier(task, size=size, dense_units=hidden.units, dropout=rates[0], precision=precision)
     other.set_weights(model.get_weights())
     return other
 
