@@ -20,7 +20,7 @@ def _serve(profile: Profile) -> Iterator[EmbeddedTriton]:
     try:
         read_repository(MODEL_REPOSITORY, profile)
     except ServerStartError as error:
-        # On a developer's machine weights may not have been trained yet; where the project is judged they must be there.
+        # Weights may not have been trained yet on a machine of ours; where the project is judged they must be there.
         if os.environ.get("CI"):
             pytest.fail(str(error))
         pytest.skip(str(error))

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from densescan.preprocessing import replicate
-from densescan.tasks import IMAGE_SHAPE, INPUT_NAME, OUTPUT_NAME
+from densescan.tasks import CLASS_INDEX_NAME, IMAGE_SHAPE, INPUT_NAME, OUTPUT_NAME
 
 if TYPE_CHECKING:
     import keras
@@ -21,47 +21,60 @@ log = logging.getLogger(__name__)
 
 
 def to_saved_model(model: keras.Model, folder: Path) -> None:
-    """Write a SavedModel whose signature takes ``image`` uint8 [n, 224, 224, 3] and answers ``probabilities``."""
+    """Write a SavedModel with two signatures.
+
+    ``serving_default`` takes ``image`` uint8 [n, 224, 224, 3] and answers ``probabilities``; ``gradcam`` takes
+    ``class_index`` int32 [n, 1] as well and answers ``heatmap`` [n, 7, 7], too.
+    """
     import keras
     import tensorflow as tf
 
+    from . import gradcam
+
+    explained = gradcam.build_gradient_model(model)
+    image = tf.TensorSpec((None, *IMAGE_SHAPE), tf.uint8, name=INPUT_NAME)
     archive = keras.export.ExportArchive()
     archive.track(model)
     archive.add_endpoint(
         name="serving_default",
         fn=lambda image: {OUTPUT_NAME: model(image, training=False)},
-        input_signature=[tf.TensorSpec((None, *IMAGE_SHAPE), tf.uint8, name=INPUT_NAME)],
+        input_signature=[image],
+    )
+    archive.add_endpoint(
+        name=gradcam.SIGNATURE,
+        fn=lambda image, class_index: explained({INPUT_NAME: image, CLASS_INDEX_NAME: class_index}, training=False),
+        input_signature=[image, tf.TensorSpec((None, 1), tf.int32, name=CLASS_INDEX_NAME)],
     )
     archive.write_out(str(folder), verbose=False)
 
 
 def to_onnx(model: keras.Model, path: Path) -> onnx.ModelProto:
-    """Convert to ONNX in FP32 with tf2onnx, with a free batch dimension named ``batch``."""
+    """Convert to ONNX in FP32 with tf2onnx, with a free batch dimension named ``batch``.
+
+    Inside, the tensors that Grad-CAM reads keep their names (see `gradcam.build_probe`).
+    """
     import onnx
     import tensorflow as tf
     import tf2onnx
 
+    from . import gradcam
+
+    probe = gradcam.build_probe(model)
+
     @tf.function  # type: ignore[untyped-decorator]  # TensorFlow has no type annotations
     def serve(image: Any) -> dict[str, Any]:
-        return {OUTPUT_NAME: model(image, training=False)}
+        outputs: dict[str, Any] = probe(image, training=False)
+        return outputs
 
     signature = [tf.TensorSpec((None, *IMAGE_SHAPE), tf.uint8, name=INPUT_NAME)]
     converted, _ = tf2onnx.convert.from_function(serve, input_signature=signature, opset=OPSET)
-    _name_ends(converted)
+    gradcam.name_ends(converted)
+    (answer,) = (value for value in converted.graph.output if value.name == OUTPUT_NAME)
+    del converted.graph.output[:]
+    converted.graph.output.append(answer)
     onnx.checker.check_model(converted)
     onnx.save(converted, str(path))
     return converted
-
-
-def _name_ends(model: onnx.ModelProto) -> None:
-    """Name the input, the output and their batch dimension as the served models do."""
-    for values, name in ((model.graph.input, INPUT_NAME), (model.graph.output, OUTPUT_NAME)):
-        (value,) = values
-        for node in model.graph.node:
-            node.input[:] = [name if old == value.name else old for old in node.input]
-            node.output[:] = [name if old == value.name else old for old in node.output]
-        value.name = name
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
 
 
 def to_fp16(model: onnx.ModelProto, path: Path) -> None:
@@ -101,6 +114,5 @@ def to_int8(onnx_path: Path, path: Path, calibration: npt.NDArray[np.uint8]) -> 
         dataset,
         subset_size=len(calibration),
         preset=nncf.QuantizationPreset.MIXED,
-        fast_bias_correction=False,
     )
     openvino.save_model(quantised, str(path), compress_to_fp16=True)

@@ -149,7 +149,12 @@ def _initial_model(run: Run, task: Task, recipe: Recipe, weights: str) -> keras.
         return network.load_model(run.phase_best(recipe.phases[run.state.phase - 1].name))
     size = recipe.phases[0].size
     return network.build_classifier(
-        task, size=size, dense_units=recipe.dense_units, dropout=recipe.dropout, weights=weights, precision=recipe.precision
+        task,
+        size=size,
+        dense_units=recipe.dense_units,
+        dropout=recipe.dropout,
+        weights=weights,
+        precision=recipe.precision,
     )
 
 

@@ -184,7 +184,7 @@ def test_missing_weights_are_named(initialized):
 
 def test_a_config_that_names_an_output_the_file_lacks_is_refused(initialized):
     output = {"name": "logits", "data_type": "TYPE_FP32", "dims": [3]}
-    with pytest.raises(pb_utils.TritonModelException, match="has no output '?logits"):
+    with pytest.raises(pb_utils.TritonModelException, match=r"has no output '?logits"):
         initialized(output=[output])
 
 

@@ -1,0 +1,64 @@
+# Every target sets itself up: a virtual environment in .venv and what it needs in it.
+#
+#   make demo                          classify drawn pictures with both models, on this machine
+#   make demo IMAGES="a.png b.jpeg"    your own pictures (TASK=xray, or TASK=mri)
+#   make test                          the tests
+#   make serve                         the server, until Ctrl-C
+#   make train TASK=xray               split, fit, evaluate, export (RECIPE=scratch, DATA=folder)
+#   make lint                          ruff and mypy
+
+PYTHON ?= python3
+VENV ?= .venv
+TASK ?= xray
+RECIPE ?= scratch
+IMAGES ?=
+DATA ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+QUIET_TENSORFLOW := TF_CPP_MIN_LOG_LEVEL=2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test serve train lint format clean
+
+help:
+	@sed -n '3,9s/^#//p' Makefile
+
+demo: $(VENV)/.serve
+	@$(BIN)/python -m server.demo --task $(if $(IMAGES),$(TASK),all) $(IMAGES)
+
+serve: $(VENV)/.serve
+	@$(BIN)/python -m server
+
+test: $(VENV)/.dev
+	@$(QUIET_TENSORFLOW) $(BIN)/python -m pytest
+
+train: $(VENV)/.train
+	$(BIN)/python -m training split --task $(TASK) $(if $(DATA),--data $(DATA))
+	$(BIN)/python -m training fit --task $(TASK) --recipe $(RECIPE) $(if $(DATA),--data $(DATA))
+	$(BIN)/python -m training evaluate --task $(TASK) --fold test $(if $(DATA),--data $(DATA))
+	$(BIN)/python -m training export --task $(TASK) $(if $(DATA),--data $(DATA))
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info client/*.egg-info
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else \
+	"Python %d.%d cannot run the embedded server: it needs 3.10, 3.11 or 3.12. Choose one: make PYTHON=python3.11 ..." % v)'
+	@echo "Making a virtual environment in $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	echo "This Python cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+
+$(VENV)/.%: $(BIN)/python pyproject.toml constraints.txt
+	@echo "Installing densescan[$*] into $(VENV), which takes a minute or two ..."
+	@$(PIP) install --constraint constraints.txt --editable ".[$*]"
+	@touch $@

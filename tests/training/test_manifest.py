@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from densescan.tasks import MRI, XRAY
+from training.manifest import Entry, ManifestError, manifest_hash, read_manifest, write_manifest
+
+ENTRIES = [
+    Entry("train/NORMAL/a, b.png", "NORMAL", "p1", "train", "00ff"),
+    Entry("train/PNEUMONIA/ü.png", "PNEUMONIA", "p2", "val", "11ee", "train/PNEUMONIA/c.png"),
+]
+
+
+def test_what_is_written_is_read_and_names_the_columns(tmp_path: Path) -> None:
+    path = tmp_path / "new/manifest.csv"
+    write_manifest(path, ENTRIES)
+    assert read_manifest(path, XRAY.labels) == ENTRIES
+    assert path.read_text(encoding="utf-8").splitlines()[0] == "path,class,group,fold,sha256,duplicate_of"
+    assert [entry.name for entry in path.parent.iterdir()] == ["manifest.csv"]
+
+
+def test_the_hash_follows_the_content(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "a.csv", ENTRIES)
+    write_manifest(tmp_path / "b.csv", ENTRIES)
+    write_manifest(tmp_path / "c.csv", ENTRIES[:1])
+    assert manifest_hash(tmp_path / "a.csv") == manifest_hash(tmp_path / "b.csv") != manifest_hash(tmp_path / "c.csv")
+
+
+def test_a_missing_manifest_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="python -m training split"):
+        read_manifest(tmp_path / "none.csv", XRAY.labels)
+
+
+def test_another_tasks_manifest_is_refused(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "a.csv", ENTRIES)
+    with pytest.raises(ManifestError, match="another task"):
+        read_manifest(tmp_path / "a.csv", MRI.labels)
+
+
+@pytest.mark.parametrize("text", ["", "path,class\na,NORMAL\n"])
+def test_what_is_no_manifest_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(ManifestError, match="is no manifest"):
+        read_manifest(tmp_path / "a.csv", XRAY.labels)
+
+
+def test_an_unknown_fold_is_refused(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "a.csv", [Entry("a.png", "NORMAL", "p", "holdout", "00")])
+    with pytest.raises(ManifestError, match="holdout"):
+        read_manifest(tmp_path / "a.csv", XRAY.labels)
