@@ -1,0 +1,135 @@
+"""What the server images start: check the weights, then become tritonserver with closed doors.
+
+Everything is set by environment variables, so that compose.yaml, the Kubernetes files and ``docker run`` say the same:
+
+=========================  ================  ==========================================================
+DENSESCAN_PROFILE          cpu               cpu or gpu: which config of each model is served
+DENSESCAN_MODELS           /models           the model repository; it may be read-only
+DENSESCAN_ADDRESS          0.0.0.0           where to listen, inside the container
+DENSESCAN_TLS_CERT, _KEY   none              files: gRPC is served with TLS
+DENSESCAN_TLS_CLIENT_CA    none              file: gRPC callers must show a certificate of this authority
+DENSESCAN_ADMIN_KEY_FILE   a random key      file: whoever knows the key may use the closed parts of gRPC
+DENSESCAN_OTLP_URL         none              traces go there, such as http://collector:4318/v1/traces
+DENSESCAN_TRACE_RATE       0                 0: requests of traced callers only; n: one of every n requests too
+DENSESCAN_EXIT_TIMEOUT_S   30                time for running inferences to finish when stopping
+=========================  ================  ==========================================================
+
+Arguments are passed to tritonserver, after its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+try:
+    from manifest import ManifestError, check_versions  # in the image it lies beside this file
+except ImportError:
+    from server.manifest import ManifestError, check_versions
+
+log = logging.getLogger("densescan")
+
+TRITONSERVER = "/opt/tritonserver/bin/tritonserver"
+
+CLOSED_GRPC = ("shared-memory", "trace", "logging")
+"""Loading and unloading belong to `model-repository`, which lists the models too: that is refused by the mode."""
+
+CLOSED_HTTP = (
+    *("metadata", "inference", "shared-memory", "model-config", "model-repository"),
+    *("statistics", "trace", "logging"),
+)
+"""All but health. HTTP has no TLS in Triton: it is there for probes, and pictures come by gRPC."""
+
+
+class SettingError(RuntimeError):
+    """A variable has a value that cannot be meant."""
+
+
+def options(environ: Mapping[str, str]) -> list[str]:
+    """The options of tritonserver for a set of environment variables.
+
+    Raises:
+        SettingError: A variable is wrong; the message names it and what it may be.
+    """
+    profile = environ.get("DENSESCAN_PROFILE", "cpu")
+    if profile not in ("cpu", "gpu"):
+        raise SettingError(f"DENSESCAN_PROFILE is {profile!r}: it must be cpu or gpu")
+    address = environ.get("DENSESCAN_ADDRESS", "0.0.0.0")
+    return [
+        f"--model-repository={environ.get('DENSESCAN_MODELS', '/models')}",
+        # The GPU profile is each model's config.pbtxt, the file that is read when no name is given.
+        *(["--model-config-name=cpu", "--allow-gpu-metrics=false"] if profile == "cpu" else []),
+        *("--model-control-mode=none", "--strict-readiness=true", "--disable-auto-complete-config"),
+        *(f"--grpc-address={address}", f"--http-address={address}", f"--metrics-address={address}"),
+        # Dead peers are noticed, and callers spread over new servers, as connections do not live for ever.
+        *("--grpc-keepalive-time=60000", "--grpc-keepalive-timeout=10000"),
+        *("--grpc-max-connection-age=600000", "--grpc-max-connection-age-grace=60000"),
+        f"--exit-timeout-secs={environ.get('DENSESCAN_EXIT_TIMEOUT_S', '30')}",
+        *_closed(environ),
+        *_tls(environ),
+        *_tracing(environ),
+    ]
+
+
+def _closed(environ: Mapping[str, str]) -> list[str]:
+    path = environ.get("DENSESCAN_ADMIN_KEY_FILE")
+    key = Path(path).read_text(encoding="utf-8").strip() if path else secrets.token_hex(32)
+    if len(key) < 32 or not key.isalnum():
+        raise SettingError(f"the key in {path} must be 32 or more letters and digits: openssl rand -hex 32")
+    return [
+        f"--grpc-restricted-protocol={','.join(CLOSED_GRPC)}:admin-key={key}",
+        # A key of its own that nobody knows: HTTP travels in the clear.
+        f"--http-restricted-api={','.join(CLOSED_HTTP)}:admin-key={secrets.token_hex(32)}",
+    ]
+
+
+def _tls(environ: Mapping[str, str]) -> list[str]:
+    names = ("DENSESCAN_TLS_CERT", "DENSESCAN_TLS_KEY", "DENSESCAN_TLS_CLIENT_CA")
+    certificate, key, client_ca = (environ.get(name, "") for name in names)
+    if not (certificate or key or client_ca):
+        return []
+    if not (certificate and key):
+        raise SettingError("TLS needs both DENSESCAN_TLS_CERT and DENSESCAN_TLS_KEY")
+    for name in names:
+        if environ.get(name) and not os.access(environ[name], os.R_OK):
+            raise SettingError(f"{name}: {environ[name]} cannot be read by user {os.getuid()}")
+    shown = [f"--grpc-server-cert={certificate}", f"--grpc-server-key={key}"]
+    if client_ca:
+        return ["--grpc-use-ssl-mutual=true", f"--grpc-root-cert={client_ca}", *shown]
+    return ["--grpc-use-ssl=true", *shown]
+
+
+def _tracing(environ: Mapping[str, str]) -> list[str]:
+    url = environ.get("DENSESCAN_OTLP_URL")
+    if not url:
+        return []
+    settings = (
+        *("mode=opentelemetry", "level=TIMESTAMPS", f"rate={environ.get('DENSESCAN_TRACE_RATE', '0')}"),
+        *(f"opentelemetry,url={url}", "opentelemetry,resource=service.name=densescan"),
+    )
+    return [f"--trace-config={setting}" for setting in settings]
+
+
+def main() -> None:
+    """Check, then hand over to tritonserver: it keeps this process id, and so gets the container's signals."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        arguments = options(os.environ)
+        repository = Path(os.environ.get("DENSESCAN_MODELS", "/models"))
+        if not repository.is_dir():
+            raise SettingError(f"there is no model repository at {repository}: mount it there, read-only")
+        checked = check_versions(path for path in repository.iterdir() if path.is_dir())
+    except (SettingError, ManifestError, OSError) as error:
+        log.error("not starting: %s", error)
+        sys.exit(1)
+    log.info("the weights of %d model versions are the released ones", len(checked))
+    program = os.environ.get("DENSESCAN_TRITONSERVER", TRITONSERVER)
+    os.execv(program, [program, *arguments, *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    main()

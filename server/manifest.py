@@ -1,0 +1,71 @@
+"""Are the weights on this disk the ones that were released? Checked before anything is served.
+
+Exporting writes ``model.json`` into a version's folder, with the SHA-256 of every other file there. A file that
+differs, lacks or was added is found here. The standard library is all that this module needs: the container
+runs it as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+CARD = "model.json"
+_UNLISTED = (CARD, ".gitkeep")
+
+
+class ManifestError(RuntimeError):
+    """What lies on the disk is not what was released; the message names every file."""
+
+
+def version_folders(models: Iterable[Path]) -> list[Path]:
+    """The version folders of models that have a card."""
+    return sorted(card.parent for model in models for card in model.glob(f"[0-9]*/{CARD}"))
+
+
+def check_versions(models: Iterable[Path]) -> list[Path]:
+    """Compare every version that has a card with it.
+
+    Args:
+        models: Folders of models.
+
+    Returns:
+        The version folders that were checked.
+
+    Raises:
+        ManifestError: Files are not the released ones, or a card cannot be read.
+    """
+    folders = version_folders(models)
+    problems = [f"{folder / name}: {problem}" for folder in folders for name, problem in differences(folder).items()]
+    if problems:
+        raise ManifestError("these are not the released weights:\n  " + "\n  ".join(problems))
+    return folders
+
+
+def differences(folder: Path) -> dict[str, str]:
+    """What is wrong with one version's files, by path relative to `folder`; empty: nothing."""
+    try:
+        expected = json.loads((folder / CARD).read_text(encoding="utf-8"))["sha256"]
+        listed = {str(name): str(digest) for name, digest in expected.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return {CARD: f"cannot be read ({type(error).__name__})"}
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    found = dict.fromkeys(sorted(listed.keys() - present), "is missing")
+    for name in sorted(present - listed.keys()):
+        if name not in _UNLISTED:
+            found[name] = "was not released"
+    for name in sorted(listed.keys() & present):
+        if sha256(folder / name) != listed[name]:
+            found[name] = "has been changed"
+    return found
+
+
+def sha256(path: Path) -> str:
+    """The digest of one file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.server import tiny
+from tests.server.released import release
+
+from .conftest import Container
+from .images import ROOT
+
+SETTINGS = {
+    "plain": {},
+    "gpu": {"DENSESCAN_PROFILE": "gpu"},
+    "tls": {"DENSESCAN_TLS_CERT": __file__, "DENSESCAN_TLS_KEY": __file__},
+    "mutual": {"DENSESCAN_TLS_CERT": __file__, "DENSESCAN_TLS_KEY": __file__, "DENSESCAN_TLS_CLIENT_CA": __file__},
+    "traced": {"DENSESCAN_OTLP_URL": "http://collector:4318/v1/traces"},
+}
+
+
+def names(options: list[str]) -> list[str]:
+    return [option.split("=", 1)[0] for option in options]
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_every_option_is_one_of_tritonservers_own(
+    serve: types.ModuleType, known_flags: frozenset[str], settings: dict[str, str]
+) -> None:
+    assert set(names(serve.options(settings))) <= known_flags
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_models_cannot_be_loaded_from_outside_whatever_is_set(
+    serve: types.ModuleType, settings: dict[str, str]
+) -> None:
+    options = serve.options(settings)
+    assert "--model-control-mode=none" in options
+    assert names(options).count("--grpc-restricted-protocol") == names(options).count("--http-restricted-api") == 1
+
+
+def test_the_cpu_profile_is_chosen_by_name_and_the_gpu_profile_is_the_default_config(serve: types.ModuleType) -> None:
+    assert "--model-config-name=cpu" in serve.options({})
+    assert "--model-config-name" not in names(serve.options({"DENSESCAN_PROFILE": "gpu"}))
+
+
+def test_keys_are_new_at_every_start_and_long(serve: types.ModuleType) -> None:
+    keys = {o.rsplit("=", 1)[1] for _ in range(2) for o in serve.options({}) if "restricted" in o}
+    assert len(keys) == 4
+    assert all(len(key) == 64 for key in keys)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"DENSESCAN_PROFILE": "tpu"}, "DENSESCAN_PROFILE"),
+        ({"DENSESCAN_TLS_CERT": __file__}, "DENSESCAN_TLS_KEY"),
+        ({"DENSESCAN_TLS_CLIENT_CA": __file__}, "DENSESCAN_TLS_CERT"),
+        ({"DENSESCAN_TLS_CERT": __file__, "DENSESCAN_TLS_KEY": "/nowhere"}, "/nowhere cannot be read"),
+    ],
+)
+def test_a_wrong_setting_is_refused_and_named(serve: types.ModuleType, settings: dict[str, str], told: str) -> None:
+    with pytest.raises(serve.SettingError, match=told):
+        serve.options(settings)
+
+
+@pytest.mark.parametrize("key", ["short", "x" * 31, "with,comma" + "x" * 32])
+def test_a_weak_admin_key_is_refused(serve: types.ModuleType, tmp_path: Path, key: str) -> None:
+    (tmp_path / "key").write_text(key)
+    with pytest.raises(serve.SettingError, match="32 or more"):
+        serve.options({"DENSESCAN_ADMIN_KEY_FILE": str(tmp_path / "key")})
+
+
+def run_serve(repository: Path, program: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "DENSESCAN_MODELS": str(repository), "DENSESCAN_TRITONSERVER": program}
+    environment["PYTHONPATH"] = str(ROOT)
+    command = [sys.executable, str(ROOT / "docker/serve.py")]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_changed_weights_are_not_served(tmp_path: Path, tiny_repository: Path) -> None:
+    repository = shutil.copytree(tiny_repository, tmp_path / "models")
+    release(repository / "tiny/1")
+    assert run_serve(repository, shutil.which("true") or "").returncode == 0
+    with (repository / "tiny/1/model.bin").open("ab") as file:
+        file.write(b"\0")
+    refused = run_serve(repository, shutil.which("true") or "")
+    assert refused.returncode == 1
+    assert "tiny/1/model.bin: has been changed" in refused.stderr
+
+
+def test_a_repository_that_is_not_mounted_is_named(tmp_path: Path) -> None:
+    refused = run_serve(tmp_path / "nowhere", shutil.which("true") or "")
+    assert refused.returncode == 1
+    assert "mount it there" in refused.stderr
+
+
+@pytest.mark.triton
+def test_the_images_own_files_serve_right_answers_and_stop_when_told(start_container: Callable[..., Container]) -> None:
+    from tritonclient.grpc import InferenceServerClient, InferInput
+
+    container = start_container()
+    pictures = tiny.pictures(3)
+    with InferenceServerClient(f"127.0.0.1:{container.grpc}") as client:
+        image = InferInput("image", list(pictures.shape), "UINT8")
+        image.set_data_from_numpy(pictures)
+        answer = client.infer("tiny", [image]).as_numpy("probabilities")
+    assert answer == pytest.approx(tiny.expected_probabilities(pictures), abs=1e-5)
+    assert container.stop() == 0
+    assert not container.healthy()
