@@ -16,6 +16,8 @@ BACKBONE = "densenet121"
 FEATURES = "relu"
 """Backbone layer of the last feature map, after the final ReLU: 7x7x1024 at 224x224."""
 
+POOL = "pool"
+HIDDEN = "hidden"
 LOGITS = "logits"
 
 # Per-channel mean and deviation that DenseNet's ImageNet weights were trained with, in 0..1
@@ -81,8 +83,8 @@ def _assemble(task: Task, size: int, dense_units: int, dropout: float, weights: 
     offset = [-mean / deviation for mean, deviation in zip(IMAGENET_MEAN, IMAGENET_DEVIATION, strict=True)]
     pixels = layers.Rescaling(scale=scale, offset=offset, name="normalise")(image)
     features = with_fused_normalisation(_backbone(size, weights))(pixels)
-    pooled = layers.GlobalAveragePooling2D(name="pool")(features)
-    hidden = layers.Dense(dense_units, activation="relu", name="hidden")(layers.Dropout(dropout)(pooled))
+    pooled = layers.GlobalAveragePooling2D(name=POOL)(features)
+    hidden = layers.Dense(dense_units, activation="relu", name=HIDDEN)(layers.Dropout(dropout)(pooled))
     logits = layers.Dense(len(task.labels), name=LOGITS)(layers.Dropout(dropout)(hidden))
     probabilities = layers.Softmax(dtype="float32", name=OUTPUT_NAME)(logits)
     return keras.Model(image, probabilities, name=task.classifier)
@@ -133,7 +135,7 @@ def load_model(path: Path) -> keras.Model:
 
 def rebuilt(model: keras.Model, task: Task, size: int, precision: Precision = "float32") -> keras.Model:
     """The same weights behind an input of another size, computed in another precision."""
-    hidden = model.get_layer("hidden")
+    hidden = model.get_layer(HIDDEN)
     rates = [layer.rate for layer in model.layers if type(layer).__name__ == "Dropout"]
     other = build_classifier(task, size=size, dense_units=hidden.units, dropout=rates[0], precision=precision)
     other.set_weights(model.get_weights())
