@@ -27,9 +27,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 try:
-    from manifest import ManifestError, check_versions  # in the image it lies beside this file
+    from manifest import ManifestError, check_versions  # in the image they lie beside this file
+    from tls import TlsError, tls_options
 except ImportError:
     from server.manifest import ManifestError, check_versions
+    from server.tls import TlsError, tls_options
 
 log = logging.getLogger("densescan")
 
@@ -88,19 +90,7 @@ def _closed(environ: Mapping[str, str]) -> list[str]:
 
 
 def _tls(environ: Mapping[str, str]) -> list[str]:
-    names = ("DENSESCAN_TLS_CERT", "DENSESCAN_TLS_KEY", "DENSESCAN_TLS_CLIENT_CA")
-    certificate, key, client_ca = (environ.get(name, "") for name in names)
-    if not (certificate or key or client_ca):
-        return []
-    if not (certificate and key):
-        raise SettingError("TLS needs both DENSESCAN_TLS_CERT and DENSESCAN_TLS_KEY")
-    for name in names:
-        if environ.get(name) and not os.access(environ[name], os.R_OK):
-            raise SettingError(f"{name}: {environ[name]} cannot be read by user {os.getuid()}")
-    shown = [f"--grpc-server-cert={certificate}", f"--grpc-server-key={key}"]
-    if client_ca:
-        return ["--grpc-use-ssl-mutual=true", f"--grpc-root-cert={client_ca}", *shown]
-    return ["--grpc-use-ssl=true", *shown]
+    return tls_options(*(environ.get(f"DENSESCAN_TLS_{name}", "") for name in ("CERT", "KEY", "CLIENT_CA")))
 
 
 def _tracing(environ: Mapping[str, str]) -> list[str]:
@@ -123,7 +113,7 @@ def main() -> None:
         if not repository.is_dir():
             raise SettingError(f"there is no model repository at {repository}: mount it there, read-only")
         checked = check_versions(path for path in repository.iterdir() if path.is_dir())
-    except (SettingError, ManifestError, OSError) as error:
+    except (SettingError, TlsError, ManifestError, OSError) as error:
         log.error("not starting: %s", error)
         sys.exit(1)
     log.info("the weights of %d model versions are the released ones", len(checked))

@@ -35,6 +35,7 @@ Examples:
   python -m server --model xray_classifier      one model, and those that it calls
   python -m server --profile gpu                what a GPU serves; without one, the same files on the CPU
   python -m server --log-verbose                with Triton's own log
+  python -m server --tls-cert server.pem --tls-key server-key.pem
   python -m server -- --rate-limit=off          with an option of tritonserver's own
 
 \b
@@ -69,6 +70,11 @@ def serve(
     metrics_port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port.")] = 8002,
     start_timeout_s: Annotated[float, typer.Option(min=1, help="Time for loading and warming up the models.")] = 180,
     exit_timeout_s: Annotated[int, typer.Option(min=0, help="Time for running inferences to finish at the end.")] = 30,
+    tls_cert: Annotated[str, typer.Option(metavar="FILE", show_default="none", help="Serve gRPC with TLS.")] = "",
+    tls_key: Annotated[str, typer.Option(metavar="FILE", show_default="none", help="Key of --tls-cert.")] = "",
+    tls_client_ca: Annotated[
+        str, typer.Option(metavar="FILE", show_default="none", help="Callers must show a certificate signed by it.")
+    ] = "",
     log_verbose: Annotated[bool, typer.Option("--log-verbose", help="Show Triton's whole log.")] = False,
     log_file: Annotated[
         Path | None, typer.Option(metavar="FILE", show_default="none", help="Write Triton's whole log there as well.")
@@ -86,6 +92,9 @@ def serve(
             metrics_port=metrics_port,
             start_timeout_s=start_timeout_s,
             exit_timeout_s=exit_timeout_s,
+            tls_cert=tls_cert,
+            tls_key=tls_key,
+            tls_client_ca=tls_client_ca,
             extra_options=tritonserver_options or (),
             on_log=printer,
         )

@@ -18,8 +18,10 @@ from .backend_directory import compose_backend_directory
 from .environment import check_port_is_free, find_installation, free_ports, visible_gpus
 from .errors import ServerStartError
 from .logs import parse_line
+from .manifest import ManifestError, check_versions
 from .process import ServerProcess
 from .repository import Profile, RepositoryModel, asks_for_gpu, overlay, read_repository
+from .tls import StrPath, TlsError, tls_options
 
 DEFAULT_REPOSITORY = Path(__file__).resolve().parent.parent / "model_repository"
 LOOPBACK = "127.0.0.1"
@@ -41,6 +43,9 @@ class EmbeddedTriton:
         metrics_port: 0 takes any free port.
         start_timeout_s: Time for loading and warming up the models.
         exit_timeout_s: Time for the running inferences to finish when stopping.
+        tls_cert: PEM file; gRPC is then served with TLS. HTTP and the metrics have none in Triton.
+        tls_key: The key of `tls_cert`.
+        tls_client_ca: PEM file; callers of gRPC must then show a certificate of this authority.
         log_verbose: Triton's verbosity; 0 is its usual log.
         extra_options: Further options of tritonserver, as they are.
         on_log: Called with each line of Triton's log, in another thread.
@@ -62,6 +67,9 @@ class EmbeddedTriton:
         metrics_port: int = 0,
         start_timeout_s: float = 180,
         exit_timeout_s: int = 30,
+        tls_cert: StrPath = "",
+        tls_key: StrPath = "",
+        tls_client_ca: StrPath = "",
         log_verbose: int = 0,
         extra_options: Sequence[str] = (),
         on_log: Callable[[str], None] | None = None,
@@ -76,6 +84,7 @@ class EmbeddedTriton:
         self._ports = self._asked_ports
         self._start_timeout_s = start_timeout_s
         self._exit_timeout_s = exit_timeout_s
+        self._tls_files = (tls_cert, tls_key, tls_client_ca)
         self._log_verbose = log_verbose
         self._extra_options = tuple(extra_options)
         self._on_log = on_log
@@ -199,6 +208,13 @@ class EmbeddedTriton:
         """Check everything that can be checked, and compose what tritonserver is started with."""
         self._installation = find_installation()
         self.models = read_repository(self._repository, self._profile, self._names)
+        try:
+            check_versions(model.folder for model in self.models)
+            self._tls_options = tls_options(*self._tls_files)
+        except ManifestError as error:
+            raise ServerStartError(str(error), "bring the released files back, or export them anew") from error
+        except TlsError as error:
+            raise ServerStartError(str(error), "docker/make_certificates.sh makes files to try") from error
         for port, option in zip(self._asked_ports, ("--grpc-port", "--http-port", "--metrics-port"), strict=True):
             if port:
                 check_port_is_free(self._host, port, option)
@@ -229,6 +245,7 @@ class EmbeddedTriton:
             *(f"--http-address={self._host}", f"--http-port={http_}"),
             *(f"--metrics-address={self._host}", f"--metrics-port={metrics}"),
             *("--allow-gpu-metrics=false", f"--exit-timeout-secs={self._exit_timeout_s}"),
+            *self._tls_options,
             f"--log-verbose={self._log_verbose}",
             *self._extra_options,
         ]

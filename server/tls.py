@@ -1,0 +1,40 @@
+"""TLS for the gRPC endpoint, as options of tritonserver.
+
+The standard library is all that this needs: the container runs it as it is.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+StrPath = str | os.PathLike[str]
+
+
+class TlsError(ValueError):
+    """The files do not make a TLS endpoint; the message says what to do."""
+
+
+def tls_options(certificate: StrPath = "", key: StrPath = "", client_ca: StrPath = "") -> list[str]:
+    """Options for files in PEM form; none: no TLS.
+
+    Args:
+        certificate: The server's certificate, and those between it and its authority.
+        key: The key of that certificate.
+        client_ca: Certificates of authorities; a caller must show a certificate that one of them has signed.
+
+    Raises:
+        TlsError: One of the first two is given alone, or a file cannot be read.
+    """
+    if not any((certificate, key, client_ca)):
+        return []
+    if not (certificate and key):
+        raise TlsError("TLS needs a certificate and its key: name both files")
+    for path in filter(None, (certificate, key, client_ca)):
+        # Triton only logs that it could not read one, and then serves without TLS or refuses every caller.
+        if not (Path(path).is_file() and os.access(path, os.R_OK)):
+            raise TlsError(f"{path} cannot be read by user {os.getuid()}: correct its name or its owner")
+    options = [f"--grpc-server-cert={Path(certificate)}", f"--grpc-server-key={Path(key)}"]
+    if client_ca:
+        return ["--grpc-use-ssl-mutual=true", *options, f"--grpc-root-cert={Path(client_ca)}"]
+    return ["--grpc-use-ssl=true", *options]
