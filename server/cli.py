@@ -22,6 +22,7 @@ from .embedded import DEFAULT_REPOSITORY, LOOPBACK, EmbeddedTriton
 from .errors import ServerStartError
 from .logs import LogPrinter
 from .repository import Profile, RepositoryModel
+from .supervision import RestartPolicy, keep_running
 
 _HELP = """Serve the classifiers with the real NVIDIA Triton, without Docker and without a GPU.
 
@@ -75,6 +76,9 @@ def serve(
     tls_client_ca: Annotated[
         str, typer.Option(metavar="FILE", show_default="none", help="Callers must show a certificate signed by it.")
     ] = "",
+    restarts: Annotated[
+        int, typer.Option(min=0, help="After crashes in a row, start it so many times again, waiting longer each time.")
+    ] = RestartPolicy.restarts,
     log_verbose: Annotated[bool, typer.Option("--log-verbose", help="Show Triton's whole log.")] = False,
     log_file: Annotated[
         Path | None, typer.Option(metavar="FILE", show_default="none", help="Write Triton's whole log there as well.")
@@ -98,18 +102,18 @@ def serve(
             extra_options=tritonserver_options or (),
             on_log=printer,
         )
-        sys.exit(run(triton))
+        sys.exit(run(triton, RestartPolicy(restarts)))
 
 
-def run(triton: EmbeddedTriton) -> int:
-    """Start a server, stay until it ends, and return what the shell shall see as the exit code."""
+def run(triton: EmbeddedTriton, policy: RestartPolicy = RestartPolicy()) -> int:
+    """Start a server, stay until it ends for good, and return what the shell shall see as the exit code."""
     signals = _Signals(triton)
     try:
         with console.status("Loading and warming up the models …"):
             triton.start()
         signals.serving = True
         console.print(welcome(triton))
-        code = triton.wait()
+        code = keep_running(triton, policy, stopping=lambda: signals.taken, on_event=warn)
     except ServerStartError as error:
         console.print(failure(error))
         return 1
@@ -120,14 +124,24 @@ def run(triton: EmbeddedTriton) -> int:
     return code if code >= 0 else 128 - code
 
 
+def warn(event: str) -> None:
+    """Tell a person of a crash."""
+    console.print(Text(event, style="yellow"))
+
+
 class _Signals:
-    """SIGINT and SIGTERM: while it starts, give up; then, pass the first on, and take the second seriously."""
+    """SIGINT and SIGTERM: give up while it starts (again); else pass the first on, and take the second seriously."""
 
     def __init__(self, triton: EmbeddedTriton) -> None:
         self.serving = False
         self._triton = triton
         self._count = 0
         self._before = {number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    @property
+    def taken(self) -> bool:
+        """Whether somebody asked for the end."""
+        return self._count > 0
 
     def restore(self) -> None:
         for number, handler in self._before.items():
@@ -137,7 +151,7 @@ class _Signals:
         self._count += 1
         if self._count > 1:
             self._triton.send_signal(signal.SIGKILL)
-        elif self.serving:
+        elif self.serving and self._triton.running:
             self._triton.send_signal(signal.Signals(number))
         else:
             raise SystemExit(128 + number)

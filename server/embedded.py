@@ -114,6 +114,11 @@ class EmbeddedTriton:
         return self._running().pid
 
     @property
+    def running(self) -> bool:
+        """Whether tritonserver runs, ready or not."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def log_tail(self) -> tuple[str, ...]:
         """The last lines of Triton's log."""
         return self._process.tail if self._process else ()
@@ -140,6 +145,24 @@ class EmbeddedTriton:
                         raise
         except BaseException:
             self.stop()
+            raise
+
+    def restart(self) -> None:
+        """Start it again after it has ended, at the same ports, and return as soon as every model is ready.
+
+        Raises:
+            ServerStartError: A model cannot be loaded, or the time is over.
+            RuntimeError: It was never started, or still runs.
+        """
+        if self._running().poll() is None:
+            raise RuntimeError("this server runs: stop it first")
+        self._asked_ports = self._ports  # those that its callers know
+        self._remove_shared_memory()
+        try:
+            self._launch()
+            self.wait_ready(self._start_timeout_s)
+        except ServerStartError:
+            self._running().stop(self._exit_timeout_s)
             raise
 
     def wait_ready(self, timeout_s: float) -> None:
@@ -191,8 +214,7 @@ class EmbeddedTriton:
         code = self._process.stop(self._exit_timeout_s + 5) if self._process else None
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
-        for region in Path("/dev/shm").glob(f"{self._shm_prefix}*"):  # left there only by a crash
-            region.unlink(missing_ok=True)
+        self._remove_shared_memory()
         return code
 
     def __enter__(self) -> EmbeddedTriton:
@@ -225,6 +247,10 @@ class EmbeddedTriton:
             self.notes.append("No GPU is visible: the GPU profile's models run on the CPU, through ONNX Runtime.")
         if gpu_to_cpu or self._names:
             self._repository = overlay(self.models, self._folder / "repository", gpu_to_cpu=gpu_to_cpu)
+
+    def _remove_shared_memory(self) -> None:
+        for region in Path("/dev/shm").glob(f"{self._shm_prefix}*"):  # left there only by a crash
+            region.unlink(missing_ok=True)
 
     def _launch(self) -> None:
         free = free_ports(self._host, len(self._asked_ports))

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server import EmbeddedTriton, ServerStartError
+from server.environment import free_ports
+from server.supervision import RestartPolicy, keep_running
+
+from . import tiny
+from .conftest import eventually, processes_mentioning
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Script:
+    """A server that ends as it is told to: an exit code is a run that ended so, an error a start that failed."""
+
+    def __init__(self, *fate: int | ServerStartError) -> None:
+        self.fate = list(fate)
+        self.starts = 1
+        self.code = 0
+
+    def wait(self) -> int:
+        if self.fate and isinstance(self.fate[0], int):
+            self.code = int(self.fate.pop(0))
+        return self.code
+
+    def restart(self) -> None:
+        self.starts += 1
+        if self.fate and isinstance(self.fate[0], ServerStartError):
+            raise self.fate.pop(0)
+
+
+FAILED = ServerStartError("a port is taken")
+
+
+def test_a_server_that_ends_well_is_not_started_again() -> None:
+    server = Script(0, -9)
+    assert keep_running(server, RestartPolicy(), sleep=pytest.fail) == 0
+    assert server.starts == 1
+
+
+def test_a_crash_is_followed_by_a_start() -> None:
+    server, waits, told = Script(-11, 0), [], []
+    assert keep_running(server, RestartPolicy(), sleep=waits.append, on_event=told.append) == 0
+    assert (server.starts, waits) == (2, [0.5])
+    assert told == [
+        "tritonserver ended with exit code -11; start 1 of 5 again in 0.5 s",
+        "tritonserver serves again",
+    ]
+
+
+def test_crashes_in_a_row_are_given_longer_and_longer_and_then_up() -> None:
+    server, waits = Script(*[-9] * 20), []
+    assert keep_running(server, RestartPolicy(restarts=8), sleep=waits.append, on_event=lambda _: None) == -9
+    assert waits == [0.5, 1, 2, 4, 8, 16, 30, 30]
+
+
+def test_starts_that_fail_count_as_crashes() -> None:
+    server, waits = Script(-9, FAILED, FAILED, FAILED), []
+    assert keep_running(server, RestartPolicy(restarts=3), sleep=waits.append, on_event=lambda _: None) == -9
+    assert (server.starts, waits) == (4, [0.5, 1, 2])
+
+
+def test_after_a_steady_run_the_count_begins_anew() -> None:
+    server, waits = Script(-9, -9, -9, -9, 0), []
+    policy = RestartPolicy(restarts=1, steady_after_s=0)
+    assert keep_running(server, policy, sleep=waits.append, on_event=lambda _: None) == 0
+    assert waits == [0.5] * 4
+
+
+def test_an_end_that_was_asked_for_is_one() -> None:
+    server = Script(-15)
+    assert keep_running(server, RestartPolicy(), stopping=lambda: True, sleep=pytest.fail) == -15
+
+
+def test_an_end_that_is_asked_for_while_it_starts_again_is_one_too() -> None:
+    server, stopping = Script(-9, FAILED, FAILED), []
+    told: Callable[[str], None] = lambda text: stopping.append(True) if "did not start" in text else None  # noqa: E731
+    code = keep_running(server, RestartPolicy(), stopping=lambda: bool(stopping), sleep=lambda _: None, on_event=told)
+    assert (code, server.starts) == (-9, 2)
+
+
+@given(st.lists(st.sampled_from([-9, 1, FAILED])), st.integers(0, 6))
+def test_it_never_starts_more_often_than_it_may(fate: list[int | ServerStartError], restarts: int) -> None:
+    waits: list[float] = []
+    server = Script(-6, *fate)
+    code = keep_running(server, RestartPolicy(restarts), sleep=waits.append, on_event=lambda _: None)
+    assert server.starts == 1 + len(waits) <= 1 + restarts
+    assert waits == sorted(waits)
+    assert code in (-6, -9, 1)
+
+
+@pytest.fixture
+def command(tiny_repository: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """``python -m server`` with its gRPC port."""
+    grpc, http, metrics = free_ports("127.0.0.1", 3)
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "server", "--model-repository", str(tiny_repository)),
+            *("--grpc-port", str(grpc), "--http-port", str(http), "--metrics-port", str(metrics)),
+        ],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    yield process, grpc
+    if process.poll() is None:
+        process.terminate()
+    process.communicate(timeout=60)
+
+
+def answers(grpc: int) -> bool:
+    """Whether it answers; a wrong answer fails the test."""
+    from tritonclient.grpc import InferenceServerClient, InferInput
+    from tritonclient.utils import InferenceServerException
+
+    pictures = tiny.pictures(2)
+    image = InferInput("image", list(pictures.shape), "UINT8")
+    image.set_data_from_numpy(pictures)
+    with InferenceServerClient(f"127.0.0.1:{grpc}") as client:
+        try:
+            answer = client.infer("tiny", [image], client_timeout=2).as_numpy("probabilities")
+        except InferenceServerException:
+            return False
+    assert np.allclose(answer, tiny.expected_probabilities(pictures), atol=1e-5)
+    return True
+
+
+def tritonserver_of(grpc: int) -> int:
+    (pid,) = [pid for pid in processes_mentioning(f"--grpc-port={grpc}") if pid != os.getpid()]
+    return pid
+
+
+@pytest.mark.triton
+def test_a_killed_server_answers_again_at_the_same_port_and_ends_when_told(
+    command: tuple[subprocess.Popen[str], int],
+) -> None:
+    process, grpc = command
+    assert eventually(lambda: answers(grpc), 60)
+    first = tritonserver_of(grpc)
+    os.kill(first, signal.SIGKILL)
+    began = time.monotonic()
+    assert eventually(lambda: not answers(grpc), 5) or tritonserver_of(grpc) != first
+    assert eventually(lambda: answers(grpc), 60)
+    assert time.monotonic() - began < 30
+    second = tritonserver_of(grpc)
+    assert second != first
+    process.terminate()
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "ended with exit code -9" in output
+    assert "serves again" in output
+    assert not Path(f"/proc/{second}").exists()
+
+
+@pytest.mark.triton
+def test_told_to_stop_while_it_waits_to_start_again_it_stops(command: tuple[subprocess.Popen[str], int]) -> None:
+    process, grpc = command
+    assert eventually(lambda: answers(grpc), 60)
+    os.kill(tritonserver_of(grpc), signal.SIGKILL)
+    time.sleep(0.2)
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert processes_mentioning(f"--grpc-port={grpc}") == []
+
+
+@pytest.mark.triton
+def test_a_server_that_runs_is_not_started_again(tiny_cpu: EmbeddedTriton) -> None:
+    with pytest.raises(RuntimeError, match="stop it first"):
+        tiny_cpu.restart()
+    assert tiny_cpu.running
