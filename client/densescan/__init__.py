@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .errors import ModelNotFound as ModelNotFound
     from .errors import Overloaded as Overloaded
     from .errors import ServerUnavailable as ServerUnavailable
+    from .images import Picture as Picture
+    from .images import frames as frames
     from .phantoms import draw_phantom as draw_phantom
     from .results import Classification as Classification
     from .status import ModelStatus as ModelStatus
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "Client": "client",
     "Classification": "results",
+    "Picture": "images",
+    "frames": "images",
     "ServerStatus": "status",
     "ModelStatus": "status",
     "DensescanError": "errors",
@@ -70,6 +74,7 @@ __all__ = [
     "ModelNotFound",
     "ModelStatus",
     "Overloaded",
+    "Picture",
     "ServerStatus",
     "ServerUnavailable",
     "Task",
@@ -77,6 +82,7 @@ __all__ = [
     "classify_mri",
     "classify_xray",
     "draw_phantom",
+    "frames",
 ]
 
 

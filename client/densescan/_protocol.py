@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from ._settings import check_threshold, check_version
 from .errors import InferenceFailed
-from .images import ImageSource, describe
-from .preprocessing import preprocess
+from .images import ImageSource, open_picture
+from .preprocessing import DETAIL, fit, replicate
 from .results import DEFAULT_OPERATING_POINT, Classification, decide
 from .status import ModelStatus, ServerStatus
 from .tasks import IMAGE_SHAPE, INPUT_NAME, OPERATING_POINT_PARAMETER, OUTPUT_NAME, Task, get_task
@@ -57,11 +57,21 @@ class LoadedImage:
 
     source: str
     pixels: npt.NDArray[np.uint8]
+    modality: str = ""
+    warnings: tuple[str, ...] = ()
+
+    def warnings_for(self, task: Task) -> tuple[str, ...]:
+        """What to know before trusting an answer of this task."""
+        if self.modality in ("", *task.modalities):
+            return self.warnings
+        expected = " or ".join(task.modalities)
+        return (f"the DICOM header says modality {self.modality}; a {task.title} is {expected}", *self.warnings)
 
 
 def load(image: ImageSource) -> LoadedImage:
     """Read and preprocess one picture."""
-    return LoadedImage(describe(image), preprocess(image))
+    picture = open_picture(image, at_least=DETAIL)
+    return LoadedImage(picture.source, replicate(fit(picture.image)), picture.modality, picture.warnings)
 
 
 def infer_arguments(job: Job, image: LoadedImage) -> dict[str, Any]:
@@ -112,6 +122,7 @@ def parse_classification(
         model_version=answered_version(result),
         source=image.source,
         elapsed_ms=elapsed_ms,
+        warnings=image.warnings_for(task),
     )
 
 

@@ -1,42 +1,57 @@
-"""From whatever a caller holds to one 8-bit grey PIL image, or an `InvalidImage` that says why not.
+"""From whatever a caller holds to 8-bit grey pictures, or an `InvalidImage` that says why not.
 
 Limits are checked on the header, before any pixel is decoded.
 """
 
 from __future__ import annotations
 
-import io
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
+from ._encoded import decode, later
+from ._levels import NotAPicture, check_not_constant, float_to_8_bits, scale_to_8_bits, to_8_bits, without_channel
+from ._limits import MAX_FILE_BYTES as MAX_FILE_BYTES
+from ._limits import MAX_PIXELS as MAX_PIXELS
+from ._limits import check_size
+from .dicom import DicomFile, is_dataset, is_dicom
 from .errors import InvalidImage
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 ImageSource: TypeAlias = (
     "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | npt.NDArray[np.generic]"
+    " | Dataset | Picture"
 )
 """What `classify_*` and `explain_*` take."""
 
-MAX_FILE_BYTES: Final = 64 * 2**20
-"""Largest encoded file that is read, in bytes."""
+_ACCEPTED = "a path, bytes, a binary file object, a PIL image, a NumPy array, a pydicom Dataset or a Picture"
 
-MAX_PIXELS: Final = 50_000_000
-"""Largest picture that is decoded, in pixels; a full-size chest film has 4 to 16 million."""
+_SEVERAL = "the file holds several pictures and this is the first; densescan.frames gives all of them"
 
-MIN_SIDE: Final = 32
-"""Smallest side of a picture worth classifying, in pixels."""
 
-MAX_ASPECT: Final = 5.0
-"""Longest side over shortest; beyond it the picture is a strip, not a film or a slice."""
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One decoded picture and what its file said of it; `classify_*` and `explain_*` take it as an image.
 
-# Formats that decode in the process, without an external program (EPS would call Ghostscript).
-FORMATS: Final = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
+    Attributes:
+        source: How it is named in results and errors.
+        image: 8-bit grey (mode ``L``), upright.
+        modality: What took it, such as ``DX`` or ``MR``, if DICOM said so; else empty.
+        warnings: What to know before trusting a result, each in a sentence.
+    """
 
-_ACCEPTED = "a path, bytes, a binary file object, a PIL image or a NumPy array"
+    source: str
+    image: Image.Image
+    modality: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def describe(source: object) -> str:
@@ -47,6 +62,10 @@ def describe(source: object) -> str:
         return "<PIL image>"
     if isinstance(source, np.ndarray):
         return "<array>"
+    if isinstance(source, Picture):
+        return source.source
+    if is_dataset(source):
+        return "<DICOM dataset>"
     if isinstance(source, (bytes, bytearray, memoryview)):
         return "<bytes>"
     return str(getattr(source, "name", None) or f"<{type(source).__name__}>")
@@ -96,81 +115,120 @@ def open_grey(
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_FILE_BYTES,
 ) -> Image.Image:
-    """Decode `source` to an 8-bit grey image (mode ``L``), upright as a viewer shows it.
+    """`open_picture` without what the file says of it: an image of mode ``L``."""
+    return open_picture(source, at_least=at_least, max_pixels=max_pixels, max_bytes=max_bytes).image
+
+
+def open_picture(
+    source: ImageSource,
+    *,
+    at_least: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_FILE_BYTES,
+) -> Picture:
+    """Decode `source` to 8-bit grey, upright and as a viewer shows it.
 
     Args:
-        source: A path, bytes, a binary file object, a PIL image, or an array: uint8, uint16 or
-            bool, [height, width] or [height, width, 1, 3 or 4].
-        at_least: A JPEG may be decoded at 1/2, 1/4 or 1/8 of its scale as long as both sides
-            stay this long, in pixels; None decodes every pixel.
+        source: A path, bytes or a binary file object that holds a picture file or DICOM; a PIL
+            image; a pydicom Dataset; a `Picture`; or an array, [height, width] or [height,
+            width, 1, 3 or 4], of uint8 0..255, uint16 0..65535, bool, float 0..1 or float 0..255.
+        at_least: A JPEG or JPEG 2000 may be decoded at 1/2, 1/4 or 1/8 of its scale as long as
+            both sides stay this long, in pixels; None decodes every pixel.
         max_pixels: Refuse larger pictures before decoding them.
         max_bytes: Refuse longer files before decoding them.
 
     Raises:
-        InvalidImage: The source is no picture, is damaged, or is outside the limits.
+        InvalidImage: The source is no picture, is damaged, holds several frames of DICOM, or is
+            outside the limits.
         TypeError: The source is of a kind that is not accepted.
     """
     name = describe(source)
-    if isinstance(source, np.ndarray):
-        image = _from_array(source, name)
-        _check_size(image, name, max_pixels)
-    elif isinstance(source, Image.Image):
-        image = source
-        _check_size(image, name, max_pixels)
-    else:
-        image = _open_encoded(read_bytes(source, max_bytes=max_bytes), name, max_pixels, at_least)
-    try:
-        return to_grey(ImageOps.exif_transpose(image))
-    except (OSError, SyntaxError, ValueError, MemoryError) as error:
-        raise InvalidImage(name, f"damaged or truncated: {error}") from error
+    if isinstance(source, Picture):
+        return source
+    if is_dataset(source):
+        return _open_dicom(source, name, max_pixels)
+    if isinstance(source, (np.ndarray, Image.Image)):
+        return Picture(name, _grey(source, name, max_pixels))
+    data = read_bytes(source, max_bytes=max_bytes)
+    if is_dicom(data):
+        return _open_dicom(data, name, max_pixels)
+    image, several = decode(data, name, max_pixels=max_pixels, at_least=at_least)
+    return Picture(name, _grey(image, name, max_pixels), warnings=(_SEVERAL,) if several else ())
 
 
-def _open_encoded(data: bytes, name: str, max_pixels: int, at_least: int | None) -> Image.Image:
-    if data[128:132] == b"DICM":
-        raise InvalidImage(name, "is a DICOM file, which this version does not read; export it as PNG")
+def frames(source: ImageSource, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_FILE_BYTES) -> Iterator[Picture]:
+    """Every picture of a multi-frame DICOM, an animation or a TIFF of several pages, in order.
+
+    One is decoded at a time, so that a long series needs no more memory than a single frame::
+
+        for result in client.classify_many("mri", densescan.frames("series.dcm")): ...
+
+    Args:
+        source: As in `open_picture`; what holds one picture yields that one.
+        max_pixels: Refuse pictures that are larger, each for itself.
+        max_bytes: Refuse longer files before decoding them.
+
+    Yields:
+        Pictures named ``<source>#1``, ``<source>#2`` and so on.
+
+    Raises:
+        InvalidImage: As in `open_picture`, when the frame in question is reached.
+    """
+    name = describe(source)
+    if is_dataset(source):
+        yield from _dicom_frames(source, name, max_pixels)
+        return
+    if isinstance(source, (np.ndarray, Image.Image, Picture)):
+        yield open_picture(source, max_pixels=max_pixels)
+        return
+    data = read_bytes(source, max_bytes=max_bytes)
+    if is_dicom(data):
+        yield from _dicom_frames(data, name, max_pixels)
+        return
+    image, several = decode(data, name, max_pixels=max_pixels)
+    yield Picture(f"{name}#1", _grey(image, f"{name}#1", max_pixels))
+    if several:
+        for number, other in enumerate(later(image, name, max_pixels=max_pixels), 2):
+            yield Picture(f"{name}#{number}", _grey(other, f"{name}#{number}", max_pixels))
+
+
+def _open_dicom(source: bytes | Dataset, name: str, max_pixels: int) -> Picture:
+    file = DicomFile.open(source, name)
+    if file.frames > 1:
+        raise InvalidImage(
+            name, f"is DICOM of {file.frames} frames: classify_many(task, densescan.frames(source)) gives a result each"
+        )
+    check_size(file.size, name, max_pixels)
+    image = next(file.images(first_only=True))
+    return Picture(name, _grey(image, name, max_pixels), file.modality, file.warnings)
+
+
+def _dicom_frames(source: bytes | Dataset, name: str, max_pixels: int) -> Iterator[Picture]:
+    file = DicomFile.open(source, name)
+    check_size(file.size, name, max_pixels)
+    for number, image in enumerate(file.images(), 1):
+        frame = f"{name}#{number}"
+        yield Picture(frame, _grey(image, frame, max_pixels), file.modality, file.warnings)
+
+
+def _grey(source: Image.Image | npt.NDArray[np.generic], name: str, max_pixels: int) -> Image.Image:
     try:
-        # Pillow's warnings pass: to silence them is to change a filter that all threads share.
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-        _check_size(image, name, max_pixels)
-        if at_least is not None:
-            image.draft("L" if image.mode in ("L", "RGB") else None, (at_least, at_least))
-        image.load()
-    except UnidentifiedImageError as error:
-        raise InvalidImage(name, f"is no picture ({', '.join(FORMATS)} are read)") from error
-    except Image.DecompressionBombError as error:
-        raise InvalidImage(name, f"larger than the limit of {max_pixels:,} pixels (max_pixels)") from error
+        if isinstance(source, np.ndarray):
+            array = without_channel(source)
+            check_size((array.shape[1], array.shape[0]), name, max_pixels)
+            image = Image.fromarray(np.ascontiguousarray(to_8_bits(array)))
+        else:
+            image = source
+            check_size(image.size, name, max_pixels)
+        grey = to_grey(ImageOps.exif_transpose(image))
+        check_not_constant(grey)
+    except NotAPicture as error:
+        raise InvalidImage(name, str(error)) from error
     except InvalidImage:
         raise
-    # Decoders of damaged files raise whatever their parser stumbles over.
-    except Exception as error:
+    except (OSError, SyntaxError, ValueError, MemoryError) as error:
         raise InvalidImage(name, f"damaged or truncated: {error}") from error
-    return image
-
-
-def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
-    width, height = image.size
-    if width * height > max_pixels:
-        raise InvalidImage(name, f"{width}x{height} is over the limit of {max_pixels:,} pixels (max_pixels)")
-    if min(width, height) < MIN_SIDE:
-        raise InvalidImage(name, f"{width}x{height} is too small; both sides must have {MIN_SIDE} pixels or more")
-    if max(width, height) > MAX_ASPECT * min(width, height):
-        raise InvalidImage(name, f"{width}x{height} is a strip, not a film or a slice (sides over {MAX_ASPECT:g} : 1)")
-
-
-def _from_array(array: npt.NDArray[np.generic], name: str) -> Image.Image:
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
-    if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
-        raise InvalidImage(name, f"shape {array.shape}; expected [height, width] or [height, width, 1, 3 or 4]")
-    if array.size == 0:
-        raise InvalidImage(name, "the array is empty")
-    if array.dtype == np.bool_:
-        array = array.astype(np.uint8) * np.uint8(255)
-    if array.dtype == np.uint16:
-        array = scale_to_8_bits(array)
-    if array.dtype != np.uint8:
-        raise InvalidImage(name, f"dtype {array.dtype}; expected uint8 or uint16, unnormalised grey levels")
-    return Image.fromarray(np.ascontiguousarray(array))
+    return grey
 
 
 def to_grey(image: Image.Image) -> Image.Image:
@@ -180,7 +238,7 @@ def to_grey(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16-bit PNG and TIFF open as I;16, I;16B or I
         return Image.fromarray(scale_to_8_bits(np.asarray(image)))
     if image.mode == "F":
-        raise ValueError("floating-point pixels have no known range; save it with 8 or 16 bits")
+        return Image.fromarray(float_to_8_bits(np.asarray(image)))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         black = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
@@ -188,23 +246,3 @@ def to_grey(image: Image.Image) -> Image.Image:
     if image.mode not in ("1", "RGB"):  # CMYK, YCbCr, LAB, HSV, P: through RGB
         image = image.convert("RGB")
     return image.convert("L")
-
-
-def scale_to_8_bits(pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
-    """Integer grey levels of up to 16 bits to 8 bits.
-
-    The depth is the smallest of 8, 10, 12, 14 and 16 bits that holds the largest value, because
-    detectors of 10 to 14 bits store their films in 16-bit files without scaling.
-
-    Raises:
-        ValueError: A value is negative or needs more than 16 bits.
-    """
-    low, high = int(pixels.min()), int(pixels.max())
-    if low < 0 or high > 65535:
-        raise ValueError(f"grey levels run from {low} to {high}; expected 0 to 65535")
-    depth = next(bits for bits in (8, 10, 12, 14, 16) if high < 2**bits)
-    if depth == 8:
-        return pixels.astype(np.uint8)
-    scaled = pixels.astype(np.float32) * (255.0 / (2**depth - 1))
-    levels: npt.NDArray[np.uint8] = np.rint(scaled).astype(np.uint8)
-    return levels

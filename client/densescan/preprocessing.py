@@ -7,6 +7,7 @@ aspect ratio, replicate to three channels. Mean and deviation are applied inside
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,9 @@ from PIL import Image
 
 from .images import MAX_FILE_BYTES, MAX_PIXELS, ImageSource, open_grey
 from .tasks import CHANNELS, IMAGE_SIZE
+
+DETAIL: Final = 2 * IMAGE_SIZE
+"""Sides in pixels that a decoder may reduce a picture to: twice the network's, so that no grey level changes by one."""
 
 
 def preprocess_grey(
@@ -27,7 +31,11 @@ def preprocess_grey(
     Raises:
         InvalidImage: See `densescan.images.open_grey`.
     """
-    grey = open_grey(source, at_least=2 * IMAGE_SIZE, max_pixels=max_pixels, max_bytes=max_bytes)
+    return fit(open_grey(source, at_least=DETAIL, max_pixels=max_pixels, max_bytes=max_bytes))
+
+
+def fit(grey: Image.Image) -> npt.NDArray[np.uint8]:
+    """A grey image (mode ``L``) of any size at the network's: uint8 [224, 224]."""
     size = (IMAGE_SIZE, IMAGE_SIZE)
     if grey.size != size:
         # Pillow widens the filter when it shrinks, which is what antialiases.
@@ -46,7 +54,7 @@ def preprocess(
     """One picture as the served models take it.
 
     Args:
-        source: A path, bytes, a binary file object, a PIL image or an array.
+        source: As in `densescan.images.open_picture`.
         max_pixels: Refuse larger pictures before decoding them.
         max_bytes: Refuse longer files before decoding them.
 

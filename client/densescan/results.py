@@ -30,6 +30,8 @@ class Classification:
         source: How the picture was named: its path, or a description such as ``<bytes>``.
         elapsed_ms: From sending the request to receiving the answer, in milliseconds, without
             decoding the picture.
+        warnings: What to know before trusting it, such as a modality that the network has not
+            seen, each in a sentence.
     """
 
     task: str
@@ -41,6 +43,7 @@ class Classification:
     model_version: str
     source: str | None = None
     elapsed_ms: float | None = None
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """The same as plain values that `json.dumps` takes; probabilities have 6 decimals."""
@@ -54,6 +57,7 @@ class Classification:
             "model": self.model,
             "model_version": self.model_version,
             "elapsed_ms": None if self.elapsed_ms is None else round(self.elapsed_ms, 3),
+            "warnings": list(self.warnings),
         }
 
 

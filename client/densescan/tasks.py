@@ -44,12 +44,14 @@ class Task:
         labels: Class names, in the order of the network's outputs.
         positive: The finding that a threshold decides on; None where the most probable
             label wins.
+        modalities: DICOM's codes of what takes such pictures.
     """
 
     name: str
     title: str
     labels: tuple[str, ...]
     positive: str | None = None
+    modalities: tuple[str, ...] = ()
 
     @property
     def classifier(self) -> str:
@@ -72,8 +74,8 @@ class Task:
         return None if self.positive is None else self.labels.index(self.positive)
 
 
-XRAY: Final = Task("xray", "chest X-ray", ("NORMAL", "PNEUMONIA"), positive="PNEUMONIA")
-MRI: Final = Task("mri", "brain MRI slice", ("glioma", "meningioma", "notumor", "pituitary"))
+XRAY: Final = Task("xray", "chest X-ray", ("NORMAL", "PNEUMONIA"), positive="PNEUMONIA", modalities=("CR", "DX"))
+MRI: Final = Task("mri", "brain MRI slice", ("glioma", "meningioma", "notumor", "pituitary"), modalities=("MR",))
 
 TASKS: Final[dict[str, Task]] = {task.name: task for task in (XRAY, MRI)}
 

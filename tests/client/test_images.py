@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from densescan._levels import scale_to_8_bits
 from densescan.errors import InvalidImage
-from densescan.images import describe, open_grey, read_bytes, scale_to_8_bits
+from densescan.images import describe, open_grey, read_bytes
 
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
@@ -71,13 +72,16 @@ def test_cmyk_jpeg_is_not_inverted() -> None:
 
 def test_what_is_transparent_becomes_black() -> None:
     image = Image.new("RGBA", (64, 64), (255, 255, 255, 0))
-    assert np.asarray(open_grey(encoded(image, "PNG"))).max() == 0
+    image.paste((200, 200, 200, 255), (32, 0, 64, 64))
+    grey = np.asarray(open_grey(encoded(image, "PNG")))
+    assert (grey[:, :32].max(), grey[:, 32:].min()) == (0, 200)
 
 
 def test_a_palette_with_a_transparent_entry_is_read_through_its_colours() -> None:
     palette = Image.new("P", (64, 64), 1)
     palette.putpalette([255, 0, 0, 200, 200, 200])
-    assert set(np.asarray(open_grey(encoded(palette, "PNG", transparency=0))).ravel()) == {200}
+    palette.paste(0, (0, 0, 32, 64))
+    assert set(np.asarray(open_grey(encoded(palette, "PNG", transparency=0))).ravel()) == {0, 200}
 
 
 @pytest.mark.parametrize(("bits", "top"), [(8, 255), (10, 1023), (12, 4095), (14, 16383), (16, 65535)])
@@ -113,8 +117,25 @@ def test_damaged_exif_does_not_spoil_a_sound_picture() -> None:
 @pytest.mark.parametrize("shape", [(48, 64), (48, 64, 1), (48, 64, 3), (48, 64, 4)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.bool_])
 def test_arrays_of_every_accepted_shape_and_dtype_become_grey(shape: tuple[int, ...], dtype: type) -> None:
-    array = np.ones(shape, dtype)
-    assert open_grey(array).size == (64, 48)
+    array = np.zeros(shape, dtype)
+    array[:, 32:] = 200
+    grey = np.asarray(open_grey(array))
+    white = {np.uint8: 200, np.uint16: 200, np.bool_: 255}[dtype]
+    assert grey.shape == (48, 64)
+    if shape[-1] != 4:  # there, what is dark is transparent as well
+        assert (grey[:, :32].max(), grey[:, 32:].min()) == (0, white)
+
+
+@pytest.mark.parametrize("white", [1.0, 255.0])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_floats_are_taken_from_0_to_1_and_from_0_to_255(white: float, dtype: type) -> None:
+    levels = (np.asarray(RAMP, np.float64) / 255 * white).astype(dtype)
+    assert np.abs(np.asarray(open_grey(levels), int) - np.asarray(RAMP, int)).max() <= 1
+
+
+def test_a_float_tiff_is_taken_like_a_float_array() -> None:
+    image = Image.fromarray(np.asarray(RAMP, np.float32) / 255)
+    assert open_grey(encoded(image, "TIFF")).tobytes() == RAMP.tobytes()
 
 
 def test_an_array_is_taken_as_it_is_even_when_strided() -> None:
@@ -122,22 +143,37 @@ def test_an_array_is_taken_as_it_is_even_when_strided() -> None:
     assert np.array_equal(np.asarray(open_grey(array[::-1, ::-1])), array[::-1, ::-1])
 
 
+def noise(low: float, high: float) -> npt.NDArray[np.float64]:
+    return np.linspace(low, high, 64 * 64).reshape(64, 64)
+
+
 @pytest.mark.parametrize(
     ("array", "reason"),
     [
-        (np.zeros((64, 64), np.float32), "dtype float32"),
-        (np.zeros((64, 64), np.int16), "dtype int16"),
+        (np.zeros((64, 64), np.int16), r"dtype int16.*array\.astype\(np\.uint8\)"),
+        (np.full((64, 64), -1000, np.int32), "dtype int32.*run from -1000 to -1000: shift and scale"),
         (np.zeros((64, 64), object), "dtype object"),
         (np.zeros(64, np.uint8), r"shape \(64,\)"),
-        (np.zeros((2, 64, 64, 3), np.uint8), r"shape \(2, 64, 64, 3\)"),
+        (np.zeros((2, 64, 64, 3), np.uint8), r"shape \(2, 64, 64, 3\).*classify_many"),
         (np.zeros((64, 64, 2), np.uint8), r"shape \(64, 64, 2\)"),
+        (np.zeros((3, 64, 64), np.uint8), r"shape \(3, 64, 64\).*transpose\(1, 2, 0\)"),
+        (noise(-1, 1), r"normalised to -1\.\.1\. Undo it: \(x \+ 1\) / 2"),
+        (noise(-1024, 1024), r"normalised to -1024\.\.1024.*Undo it: \(x \+ 1024\) / 2048"),
+        (noise(-2.1, 2.6), r"a mean and a deviation\. Undo it: x \* deviation \+ mean"),
+        (noise(0, 5), "fits neither"),
+        (noise(0, 4095), "fits neither"),
+        (np.full((64, 64), np.nan), "not every level is a finite number"),
+        (noise(0, 1).round().astype(np.uint8), "looks like 0..1 cast to whole numbers"),
+        (noise(0, 1).round().astype(np.uint16), "looks like 0..1 cast to whole numbers"),
+        (np.full((64, 64), 7, np.uint8), "all pixels have the same level"),
+        (np.full((64, 64), 0.5), "all pixels have the same level"),
         (np.zeros((0, 64), np.uint16), "empty"),
         (np.zeros((1, 1), np.uint8), "1x1 is too small"),
         (np.zeros((40, 400), np.uint8), "400x40 is a strip"),
     ],
 )
 def test_other_arrays_are_refused_with_the_reason(array: npt.NDArray[Any], reason: str) -> None:
-    with pytest.raises(InvalidImage, match=f"<array>: .*{reason}"):
+    with pytest.raises(InvalidImage, match=f"(?s)<array>: .*{reason}"):
         open_grey(array)
 
 
@@ -153,8 +189,11 @@ def test_other_arrays_are_refused_with_the_reason(array: npt.NDArray[Any], reaso
         ("strip.png", encoded(Image.new("L", (640, 64)), "PNG"), "640x64 is a strip"),
         ("page.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is no picture"),
         ("page.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n", "is no picture"),
-        ("scan.dcm", bytes(128) + b"DICM" + bytes(200), "is a DICOM file"),
-        ("float.tif", encoded(Image.new("F", (64, 64), 0.5), "TIFF"), "floating-point"),
+        ("page.html", b"<!doctype html><script>alert(1)</script>" + bytes(64), "is no picture"),
+        ("tool.png", b"#!/bin/sh\nexit 1\n" + PNG, "is no picture"),
+        ("scan.dcm", bytes(128) + b"DICM" + bytes(200), "is DICOM without|damaged"),
+        ("float.tif", encoded(Image.new("F", (64, 64), -0.5), "TIFF"), "levels run from -0.5"),
+        ("blank.png", encoded(Image.new("L", (64, 64), 9), "PNG"), "all pixels have the same level"),
     ],
 )
 def test_files_that_are_no_picture_are_refused_by_name_and_reason(
@@ -184,7 +223,7 @@ def test_a_text_file_object_is_refused_with_the_remedy() -> None:
 
 @pytest.mark.parametrize("source", [None, 7, ["a.png"], {"path": "a.png"}])
 def test_what_holds_no_image_is_a_type_error_that_names_the_accepted_kinds(source: Any) -> None:
-    with pytest.raises(TypeError, match="pass a path, bytes, a binary file object, a PIL image or a NumPy array"):
+    with pytest.raises(TypeError, match="pass a path, bytes, a binary file object, a PIL image, a NumPy array"):
         open_grey(source)
 
 

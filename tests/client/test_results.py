@@ -77,6 +77,7 @@ def test_to_dict_is_plain_json_with_every_field() -> None:
         "model": "xray_densenet121",
         "model_version": "2",
         "elapsed_ms": 12.346,
+        "warnings": [],
     }
     assert set(record) == {field.name for field in dataclasses.fields(Classification)}
 

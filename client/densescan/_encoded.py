@@ -1,0 +1,97 @@
+"""Picture files of every format but DICOM, decoded by Pillow within limits. No I/O."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from PIL import Image, UnidentifiedImageError
+
+from ._intact import Damaged, check_after_decoding, check_before_decoding
+from ._levels import NotAPicture
+from ._limits import check_size
+from .errors import InvalidImage
+
+# Formats that decode in the process, without an external program (EPS would call Ghostscript).
+FORMATS: Final = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
+
+_DEEP_COLOUR: Final = ("RGB;16", "RGBA;16", "LA;16")
+
+
+def decode(data: bytes, name: str, *, max_pixels: int, at_least: int | None = None) -> tuple[Image.Image, bool]:
+    """The first picture of an encoded file.
+
+    Args:
+        data: The file.
+        name: What the caller calls it.
+        max_pixels: Refuse larger pictures before decoding them.
+        at_least: Detail may be left out as long as both sides stay this long, in pixels.
+
+    Returns:
+        The picture, in whatever mode it has, and whether there are more; `later` gives those.
+
+    Raises:
+        InvalidImage: It is no picture, is damaged, or is outside the limits.
+    """
+    with _refusing(name, max_pixels):
+        # Pillow's warnings pass: to silence them is to change a filter that all threads share.
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        check_size(image.size, name, max_pixels)
+        check_before_decoding(data, image.width * image.height)
+        several = bool(getattr(image, "is_animated", False))
+        if at_least is not None:
+            _reduce(image, at_least)
+        deep = any(str(tile[3]).startswith(_DEEP_COLOUR) for tile in image.tile)
+        image.load()
+        check_after_decoding(data, image)
+        if deep:
+            _check_depth(image)
+    return image, several
+
+
+def later(image: Image.Image, name: str, *, max_pixels: int) -> Iterator[Image.Image]:
+    """The pictures after the first, of a file that has been decoded; the image is moved on, and not copied."""
+    number = 1
+    while True:
+        with _refusing(f"{name}#{number + 1}", max_pixels):
+            try:
+                image.seek(number)
+            except EOFError:
+                return
+            check_size(image.size, f"{name}#{number + 1}", max_pixels)
+            image.load()
+        yield image
+        number += 1
+
+
+@contextmanager
+def _refusing(name: str, max_pixels: int) -> Iterator[None]:
+    try:
+        yield
+    except UnidentifiedImageError as error:
+        raise InvalidImage(name, f"is no picture ({', '.join(FORMATS)} and DICOM are read)") from error
+    except Image.DecompressionBombError as error:
+        raise InvalidImage(name, f"larger than the limit of {max_pixels:,} pixels (max_pixels)") from error
+    except (Damaged, NotAPicture) as error:
+        raise InvalidImage(name, str(error)) from error
+    except InvalidImage:
+        raise
+    # Decoders of damaged files raise whatever their parser stumbles over.
+    except Exception as error:
+        raise InvalidImage(name, f"damaged or truncated: {error}") from error
+
+
+def _reduce(image: Image.Image, at_least: int) -> None:
+    if image.format == "JPEG2000":
+        spare = min(image.size) // at_least
+        image.reduce = min(spare.bit_length() - 1, 3) if spare else 0  # type: ignore[method-assign, assignment]
+    else:
+        image.draft("L" if image.mode in ("L", "RGB") else None, (at_least, at_least))
+
+
+def _check_depth(image: Image.Image) -> None:
+    """Pillow keeps the upper 8 of 16 bits of colour, where films of 12 bits have almost nothing."""
+    if max(band[1] for band in image.convert("RGB").getextrema()) < 64:  # type: ignore[index]
+        raise NotAPicture("levels of less than 14 bits in 16-bit colour, nearly black; save it as 16-bit grey")

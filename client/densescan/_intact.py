@@ -1,0 +1,88 @@
+"""What is checked in the bytes of an encoded file, because a decoder would not say it. No I/O."""
+
+from __future__ import annotations
+
+import io
+from typing import Final
+
+from PIL import Image, ImageChops, ImageFile
+
+_JPEG_START: Final = b"\xff\xd8\xff"
+_END: Final = b"\xff\xd9"
+_SCAN: Final = b"\xff\xda"
+_PNG_START: Final = b"\x89PNG"
+_PNG_END: Final = b"IEND"
+
+# Every scan of a progressive JPEG passes over the whole picture; encoders make about ten.
+_MAX_SCANS: Final = 100
+_MAX_SCANNED_PIXELS: Final = 1_000_000_000
+
+# Lines at the foot of a JPEG that one row of its blocks covers.
+_BLOCK_ROW: Final = 16
+
+# Reads as Huffman codes of any table, and holds no marker, which begins with 0xff.
+_NOISE: Final = bytes((37 * i * i + 11 * i + 90) % 251 for i in range(512))
+
+
+class Damaged(ValueError):
+    """The file is damaged in a way that its decoder would pass over."""
+
+
+def check_before_decoding(data: bytes, pixels: int) -> None:
+    """Refuse what would keep a decoder busy for minutes, or what it would fill up with grey.
+
+    Args:
+        data: The encoded file.
+        pixels: How many its header announces.
+
+    Raises:
+        Damaged: It is one of these.
+    """
+    if data.startswith(_JPEG_START):
+        scans = data.count(_SCAN)
+        if scans > _MAX_SCANS or (scans > 12 and scans * pixels > _MAX_SCANNED_PIXELS):
+            raise Damaged(f"a progressive JPEG of {scans} scans; encoders make about ten")
+    if not ImageFile.LOAD_TRUNCATED_IMAGES:
+        return
+    # Some other part of the caller's program has told Pillow to fill up what is missing.
+    if data.startswith(_JPEG_START) and data.rfind(_END) < data.rfind(_SCAN):
+        raise Damaged("the file ends before the picture does")
+    if data.startswith(_PNG_START) and _PNG_END not in data[-64:]:
+        raise Damaged("the file ends before the picture does")
+
+
+def check_after_decoding(data: bytes, image: Image.Image) -> None:
+    """Refuse a JPEG that was cut and closed again: libjpeg fills the rest with one grey, silently.
+
+    Whether flat lines at the foot were in the file, or are filler, is told by decoding once more
+    with noise between the data and the end marker: a decoder that is still hungry eats it.
+
+    Args:
+        data: The encoded file.
+        image: What it decoded to.
+
+    Raises:
+        Damaged: The foot of the picture is filler.
+    """
+    if not data.startswith(_JPEG_START) or not _is_flat(_foot(image)):
+        return
+    end = data.rfind(_END)
+    if end < 0:
+        return
+    again = Image.open(io.BytesIO(data[:end] + _NOISE + data[end:]), formats=("JPEG",))
+    again.draft(image.mode, image.size)
+    try:
+        again.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise Damaged("the picture's data ends before the picture does") from error
+    if again.size != image.size or ImageChops.difference(_foot(again), _foot(image)).getbbox() is not None:
+        raise Damaged("the picture's data ends before the picture does")
+
+
+def _foot(image: Image.Image) -> Image.Image:
+    return image.crop((0, max(0, image.height - _BLOCK_ROW), image.width, image.height))
+
+
+def _is_flat(image: Image.Image) -> bool:
+    bands = [band.getextrema() for band in image.split()]
+    return all(low == high for low, high in bands)

@@ -1,0 +1,410 @@
+from __future__ import annotations
+
+import io
+import logging
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+from pydicom import Dataset, dcmread
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
+
+from densescan import Client, InvalidImage, frames
+from densescan.images import open_grey, open_picture
+
+from .dicom_files import PATIENT, PATIENT_ID, as_jpeg, as_jpeg2000, dataset, lookup, saved
+from .fake_server import FakeTriton
+
+Levels = npt.NDArray[Any]
+
+RAMP: Levels = np.tile(np.arange(256, dtype=np.uint16), (64, 1))
+
+
+def grey(source: Any) -> npt.NDArray[np.int64]:
+    return np.asarray(open_grey(source), np.int64)
+
+
+def test_bytes_path_file_object_and_dataset_give_the_same_picture(tmp_path: Path) -> None:
+    file = dataset(RAMP.astype(np.uint8))
+    path = tmp_path / "film.dcm"
+    path.write_bytes(saved(file))
+    for source in (path, str(path), path.read_bytes(), io.BytesIO(path.read_bytes()), file, dcmread(path)):
+        assert np.array_equal(grey(source), RAMP)
+
+
+# What a stored value means
+
+
+def test_a_window_maps_its_lower_edge_to_black_and_its_upper_edge_to_white() -> None:
+    stored = np.tile(np.arange(1024, dtype=np.uint16), (512, 1))
+    seen = grey(dataset(stored, bits=12, WindowCenter=500, WindowWidth=201))[0]
+    # PS3.3 C.11.2.1.2.1: from c - 0.5 - (w - 1) / 2 to c - 0.5 + (w - 1) / 2.
+    assert seen[399] == 0
+    assert seen[400] > 0
+    assert seen[599] in (254, 255)
+    assert seen[600] == 255
+    assert seen[499] == pytest.approx(127, abs=1)
+
+
+@pytest.mark.parametrize(("function", "at_400", "at_600"), [("LINEAR_EXACT", 0, 255), ("SIGMOID", 30, 225)])
+def test_the_other_window_functions_are_followed(function: str, at_400: int, at_600: int) -> None:
+    stored = np.tile(np.arange(1024, dtype=np.uint16), (512, 1))
+    seen = grey(dataset(stored, bits=12, WindowCenter=500, WindowWidth=200, VOILUTFunction=function))[0]
+    assert seen[500] == pytest.approx(127.5, abs=1)
+    assert (seen[400], seen[600]) == (pytest.approx(at_400, abs=1), pytest.approx(at_600, abs=1))
+
+
+def test_the_first_of_several_windows_is_used() -> None:
+    once = grey(dataset(RAMP, bits=12, WindowCenter=100, WindowWidth=50))
+    twice = grey(dataset(RAMP, bits=12, WindowCenter=[100, 200], WindowWidth=[50, 20]))
+    assert np.array_equal(once, twice)
+
+
+def test_the_window_is_in_rescaled_units() -> None:
+    plain = grey(dataset(RAMP, bits=12, WindowCenter=128, WindowWidth=100))
+    shifted = grey(
+        dataset(RAMP, bits=12, RescaleSlope=2, RescaleIntercept=-1024, WindowCenter=-1024 + 256, WindowWidth=199)
+    )
+    assert np.abs(plain - shifted).max() <= 2
+
+
+def test_signed_values_run_from_negative_to_positive() -> None:
+    stored = (RAMP.astype(np.int16) - 128) * 8
+    assert np.abs(grey(dataset(stored)) - RAMP).max() <= 1
+    low = grey(dataset(stored, WindowCenter=-512, WindowWidth=1025))
+    assert low[0, 0] == 0
+    assert low[0, 128] == 255
+
+
+def test_monochrome1_is_inverted() -> None:
+    assert np.array_equal(grey(dataset(RAMP.astype(np.uint8), PhotometricInterpretation="MONOCHROME1")), 255 - RAMP)
+    window = {"WindowCenter": 100, "WindowWidth": 50}
+    bright = grey(dataset(RAMP, bits=12, **window))
+    dark = grey(dataset(RAMP, bits=12, PhotometricInterpretation="MONOCHROME1", **window))
+    assert np.array_equal(dark, 255 - bright)
+
+
+def test_without_a_window_the_darkest_is_black_and_the_brightest_white() -> None:
+    seen = grey(dataset(RAMP * 3 + 1000, bits=12))
+    assert np.abs(seen - RAMP).max() <= 1
+
+
+def test_a_voi_table_comes_before_a_window() -> None:
+    table = np.linspace(4095, 0, 256).astype(np.uint16)
+    file = dataset(RAMP, bits=12, WindowCenter=1, WindowWidth=2, VOILUTSequence=lookup(table, 0, 12, "US"))
+    assert np.abs(grey(file) - (255 - RAMP)).max() <= 1
+    assert np.array_equal(grey(saved(file)), grey(file))
+
+
+def test_a_table_begins_at_its_first_value_and_holds_its_ends() -> None:
+    table = np.arange(0, 1000, 10, dtype=np.uint16)
+    seen = grey(dataset(RAMP.astype(np.int16) - 128, VOILUTSequence=lookup(table, -50, 10, "SS")))[0]
+    assert seen[0] == seen[78] == 0
+    assert seen[79] == round(10 / 1023 * 255)
+    assert seen[-1] == seen[200] == round(990 / 1023 * 255)
+
+
+def test_a_modality_table_comes_before_the_window() -> None:
+    table = np.arange(256, dtype=np.uint16)[::-1] * 4
+    file = dataset(RAMP, bits=12, ModalityLUTSequence=lookup(table, 0, 10, "US"), WindowCenter=512, WindowWidth=1021)
+    assert np.abs(grey(file) - (255 - RAMP)).max() <= 1
+
+
+def test_padding_is_black_and_does_not_stretch_the_range() -> None:
+    stored = RAMP + 1000
+    stored[:, :20] = 0
+    seen = grey(dataset(stored, bits=12, PixelPaddingValue=0))
+    assert seen[0, :20].max() == 0
+    assert seen[0, -1] == 255
+    assert seen[0, 21] < 5, "counting the padding, the darkest would be nearly white"
+    inverted = grey(dataset(stored, bits=12, PixelPaddingValue=0, PhotometricInterpretation="MONOCHROME1"))
+    assert inverted[0, :20].max() == 0
+
+
+@pytest.mark.parametrize("width", ["0", "-5", "", "wide"])
+def test_a_window_that_is_none_is_as_if_there_were_none(width: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        file = dataset(RAMP * 8, bits=12)
+        raw = saved(file)
+        file.WindowCenter = "100"
+        file.add_new("WindowWidth", "LO", width)
+    assert np.array_equal(grey(file), grey(raw))
+
+
+# Compression and layout
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless])
+@pytest.mark.parametrize("bits", [8, 12])
+def test_lossless_compression_changes_nothing(syntax: Any, bits: int) -> None:
+    stored = RAMP.astype(np.uint8) if bits == 8 else RAMP * 16
+    file = dataset(stored, bits=bits, WindowCenter=2 ** (bits - 1), WindowWidth=2**bits)
+    expected = grey(file)
+    file.compress(syntax)
+    assert np.array_equal(grey(saved(file)), expected)
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_implicit_and_big_endian_are_read_the_same(syntax: Any) -> None:
+    window = {"WindowCenter": 2000, "WindowWidth": 3000, "PixelPaddingValue": 16}
+    expected = grey(saved(dataset(RAMP * 16, bits=12, **window)))
+    stored = (RAMP * 16).astype(">u2" if syntax == ExplicitVRBigEndian else "<u2")
+    assert np.array_equal(grey(saved(dataset(stored, bits=12, syntax=syntax, **window))), expected)
+
+
+def test_jpeg_and_jpeg_2000_frames_are_read(film: Image.Image) -> None:
+    expected = np.asarray(film, int)
+    assert np.abs(grey(saved(as_jpeg(film))) - expected).mean() < 2
+    assert np.array_equal(grey(saved(as_jpeg2000(film))), expected)
+
+
+@pytest.mark.parametrize("make", [as_jpeg, as_jpeg2000])
+def test_colour_frames_become_their_luma(make: Any, film: Image.Image) -> None:
+    tinted = Image.merge("RGB", [film, film.point(lambda level: level // 2), film])
+    colours = {"PhotometricInterpretation": "YBR_FULL_422" if make is as_jpeg else "YBR_RCT"}
+    expected = np.asarray(tinted.convert("L"), int)
+    assert np.abs(grey(saved(make(tinted, **colours))) - expected).mean() < 3
+    assert np.array_equal(grey(dataset(np.asarray(tinted))), expected)
+
+
+def test_a_palette_is_read_through_its_colours() -> None:
+    file = dataset(RAMP.astype(np.uint8), PhotometricInterpretation="PALETTE COLOR")
+    for colour in ("Red", "Green", "Blue"):
+        file.add_new(f"{colour}PaletteColorLookupTableDescriptor", "US", [256, 0, 16])
+        file.add_new(f"{colour}PaletteColorLookupTableData", "OW", (RAMP[0, ::-1] * 257).astype("<u2").tobytes())
+    assert np.abs(grey(saved(file)) - (255 - RAMP)).max() <= 1
+
+
+def test_a_compression_without_a_decoder_is_named_with_the_remedy() -> None:
+    file = as_jpeg(Image.fromarray(RAMP.astype(np.uint8)))
+    file.file_meta.TransferSyntaxUID = JPEGLosslessSV1
+    with pytest.raises(InvalidImage, match=r"JPEG Lossless.*no decoder is installed"):
+        open_grey(saved(file))
+
+
+# Several frames
+
+
+def series(count: int = 3) -> Levels:
+    return np.stack([np.roll(RAMP, 10 * number, axis=1) for number in range(count)]).astype(np.uint16)
+
+
+@pytest.mark.parametrize("syntax", [None, RLELossless, JPEG2000Lossless])
+def test_each_frame_is_a_picture_of_its_own(syntax: Any) -> None:
+    file = dataset(series(), bits=12, WindowCenter=128, WindowWidth=256)
+    if syntax is not None:
+        file.compress(syntax)
+    pictures = list(frames(saved(file)))
+    assert [picture.source for picture in pictures] == ["<bytes>#1", "<bytes>#2", "<bytes>#3"]
+    for number, picture in enumerate(pictures):
+        assert np.abs(np.asarray(picture.image, int) - np.roll(RAMP, 10 * number, axis=1)).max() <= 1
+        assert picture.modality == "DX"
+
+
+def test_a_series_is_refused_as_one_picture_with_the_way_to_pass_it() -> None:
+    with pytest.raises(InvalidImage, match=r"3 frames.*densescan\.frames"):
+        open_grey(dataset(series(), bits=12))
+
+
+def test_the_window_of_a_frame_comes_before_the_one_of_the_file() -> None:
+    def group(centre: float) -> Dataset:
+        window, item = Dataset(), Dataset()
+        window.WindowCenter, window.WindowWidth = centre, 21
+        item.FrameVOILUTSequence = [window]
+        return item
+
+    file = dataset(series(2), bits=12, PerFrameFunctionalGroupsSequence=[group(50), group(200)])
+    first, second = (np.asarray(picture.image) for picture in frames(saved(file)))
+    assert first[0, 60] == 255
+    assert second[0, 60 + 10] == 0
+
+
+def test_every_frame_gets_a_result(fake: FakeTriton) -> None:
+    with Client(fake.url) as client:
+        results = list(client.classify_many("mri", frames(dataset(series(), bits=12, Modality="MR"))))
+    assert [(result.source, result.warnings) for result in results] == [  # type: ignore[union-attr]
+        (f"<DICOM dataset>#{number}", ()) for number in (1, 2, 3)
+    ]
+
+
+def test_other_files_have_frames_as_well(film: Image.Image, tmp_path: Path) -> None:
+    for name in ("a.gif", "a.tif", "a.webp", "a.png"):
+        path = tmp_path / name
+        film.save(path, save_all=True, append_images=[film.rotate(90), film.rotate(180)])
+        pictures = list(frames(path))
+        assert [picture.source for picture in pictures] == [f"{path}#{number}" for number in (1, 2, 3)]
+        assert np.abs(np.asarray(pictures[1].image, int) - np.asarray(film.rotate(90), int)).mean() < 8
+        assert "the first; densescan.frames" in open_picture(path).warnings[0]
+    assert [picture.source for picture in frames(film)] == ["<PIL image>"]
+
+
+# What the header says of it
+
+
+@pytest.mark.parametrize(
+    ("task", "elements", "warning"),
+    [
+        ("xray", {"Modality": "CT"}, "modality CT; a chest X-ray is CR or DX"),
+        ("mri", {"Modality": "DX"}, "modality DX; a brain MRI slice is MR"),
+        ("xray", {"ViewPosition": "LL"}, "lateral view"),
+        ("xray", {"PresentationIntentType": "FOR PROCESSING"}, "FOR PROCESSING"),
+        ("xray", {"Modality": "CR", "ViewPosition": "PA"}, None),
+        ("mri", {"Modality": "MR"}, None),
+        ("mri", {"Modality": "OT"}, None),
+    ],
+)
+def test_a_wrong_kind_of_picture_is_a_warning_on_the_result(
+    fake: FakeTriton, task: str, elements: dict[str, str], warning: str | None
+) -> None:
+    with Client(fake.url) as client:
+        result = client.classify(task, dataset(RAMP, bits=12, **elements))
+    assert len(result.warnings) == (0 if warning is None else 1)
+    if warning is not None:
+        assert warning in result.warnings[0]
+        assert result.to_dict()["warnings"] == list(result.warnings)
+
+
+# Files that are no picture, or attack
+
+
+@pytest.mark.parametrize(
+    ("elements", "reason"),
+    [
+        ({"PixelData": b""}, "without pixel data"),
+        ({"Rows": 8}, "256x8 is too small"),
+        ({"Rows": 60_000, "Columns": 60_000}, "over the limit of 50,000,000 pixels"),
+        ({"Rows": 128}, "damaged"),
+        ({"BitsAllocated": 32}, "32 bits a sample"),
+        ({"SamplesPerPixel": 2}, "2 samples"),
+        ({"NumberOfFrames": 0}, "announces 0 frames"),
+        ({"PhotometricInterpretation": "XYZ"}, "damaged|neither MONOCHROME"),
+    ],
+)
+def test_what_holds_no_picture_is_refused(elements: dict[str, Any], reason: str) -> None:
+    with pytest.raises(InvalidImage, match=reason):
+        open_grey(saved(dataset(RAMP, bits=12, **elements)))
+
+
+def test_pixels_without_any_difference_are_refused() -> None:
+    with pytest.raises(InvalidImage, match="same level"):
+        open_grey(dataset(np.full((64, 64), 700, np.uint16), bits=12))
+
+
+@pytest.mark.parametrize("make", [as_jpeg, as_jpeg2000])
+def test_a_frame_larger_than_the_header_says_is_refused_before_it_is_decoded(make: Any) -> None:
+    file = make(Image.new("L", (6000, 6000)))
+    file.Rows, file.Columns = 64, 64
+    with pytest.raises(InvalidImage, match="64x64 with a frame of 6000x6000"):
+        open_grey(saved(file))
+
+
+def test_a_run_length_bomb_is_refused() -> None:
+    file = dataset(RAMP.astype(np.uint8))
+    file.compress(RLELossless)
+    from pydicom.encaps import encapsulate
+
+    header = (1).to_bytes(4, "little") + (64).to_bytes(4, "little") + bytes(56)
+    file.PixelData = encapsulate([header + b"\x81\x00" * 2_000_000])
+    with pytest.raises(InvalidImage, match="longer than its pixels"):
+        open_grey(saved(file))
+
+
+def test_deflated_dicom_is_refused_before_it_unpacks() -> None:
+    file = dataset(np.zeros((5000, 5000), np.uint16), syntax=DeflatedExplicitVRLittleEndian)
+    with pytest.raises(InvalidImage, match="deflated"):
+        open_grey(saved(file))
+
+
+def test_a_file_of_millions_of_empty_elements_is_given_up() -> None:
+    head = saved(dataset(RAMP))[:400]
+    start = head.index(b"\x08\x00")
+    with pytest.raises(InvalidImage, match="damaged"):
+        open_grey(head[:start] + b"\x09\x00\x10\x10LO\x00\x00" * 4_000_000)
+
+
+def test_missing_frames_are_refused() -> None:
+    file = dataset(series(3), bits=12)
+    file.compress(RLELossless)
+    file.NumberOfFrames = 5
+    with pytest.raises(InvalidImage, match=r"damaged|holds 3"):
+        list(frames(saved(file)))
+
+
+def test_a_dataset_without_a_transfer_syntax_is_refused_with_the_remedy() -> None:
+    file = dataset(RAMP)
+    del file.file_meta
+    with pytest.raises(InvalidImage, match="no transfer syntax"):
+        open_grey(file)
+
+
+# Whose picture it is
+
+
+def damaged_files() -> list[bytes]:
+    whole = saved(dataset(RAMP, bits=12))
+    name = dataset(RAMP, bits=12)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for keyword in ("Modality", "ViewPosition", "PhotometricInterpretation", "VOILUTFunction"):
+            name.add_new(keyword, "LO", PATIENT)
+        for keyword in ("WindowCenter", "WindowWidth", "RescaleSlope"):
+            name.add_new(keyword, "LO", PATIENT)
+    cut = [whole[:length] for length in (200, 700, len(whole) // 2, len(whole) - 1)]
+    swapped = whole.replace(b"DX", PATIENT.encode()[:2]).replace(b"MONOCHROME2", b"SECRETPERSO")
+    return [*cut, saved(name), swapped, whole.replace(b"US", b"PN")]
+
+
+def test_no_error_warning_or_log_names_the_patient(
+    fake: FakeTriton, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    said: list[str] = []
+    with caplog.at_level(logging.DEBUG), Client(fake.url) as client:
+        for data in [saved(dataset(RAMP, bits=12)), *damaged_files()]:
+            try:
+                result = client.classify_xray(data)
+                said += [repr(result), str(result.to_dict())]
+            except InvalidImage as error:
+                said += [str(error), repr(error), repr(error.__cause__)]
+    said += [caplog.text, *(str(warning.message) for warning in recwarn)]
+    for word in ("secret", "jane", PATIENT_ID.lower()):
+        assert word not in "\n".join(said).lower()
+
+
+def test_a_traceback_does_not_name_the_patient_either() -> None:
+    import traceback
+
+    for data in damaged_files():
+        try:
+            open_grey(data)
+        except InvalidImage as error:
+            text = "".join(traceback.format_exception(error)).lower()
+            assert "secret" not in text
+            assert "jane" not in text
+
+
+def test_without_pydicom_one_line_says_what_to_install(tmp_path: Path) -> None:
+    path = tmp_path / "film.dcm"
+    path.write_bytes(saved(dataset(RAMP)))
+    code = (
+        "import sys; sys.modules['pydicom'] = None\n"
+        "from densescan.images import open_grey\n"
+        "try: open_grey(sys.argv[1])\n"
+        "except ValueError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60)
+    assert done.stdout == f"{path}: is DICOM, which needs: pip install 'densescan[dicom]'\n", done.stderr
