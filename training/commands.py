@@ -231,6 +231,15 @@ def export(task: Task, data: Path | None, run_folder: Path | None, repository: P
     for check in checks:
         table.add_row(check.form, str(check.images), f"{check.largest_difference:.1e}", f"{check.agreement:.2%}")
     out.print(table)
+    explained = exporting.read_card(repository / task.gradcam / target.name)
+    table = Table("Grad-CAM form", title="its maps against the trained network", title_justify="left")
+    for column in ("images", "mean correlation", "least", "largest difference"):
+        table.add_column(column, justify="right")
+    for row in explained["checks"]:
+        numbers = (row["mean_correlation"], row["least_correlation"])
+        cells = (*(f"{number:.4f}" for number in numbers), f"{row['largest_difference']:.1e}")
+        table.add_row(row["form"], str(row["images"]), *cells)
+    out.print(table)
     out.print(f"int8 on the validation fold: accuracy {figures['accuracy']:.4f}, AUROC {figures['auroc']:.4f}")
-    out.print(f"installed: [bold]{target}[/]")
+    out.print(f"installed: [bold]{target}[/] and {repository / task.gradcam / target.name}", soft_wrap=True)
     out.print("next:      python -m server --profile cpu")

@@ -23,6 +23,7 @@ from .data import Fold
 from .runs import Run, RunError, write_json
 
 SAVED_MODEL = "model.savedmodel"
+FP32 = "fp32.onnx"
 FP16 = "model.onnx"
 INT8 = "model.xml"
 CARD = "model.json"
@@ -72,7 +73,7 @@ def export(
     *,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> tuple[Path, list[Check], dict[str, Any]]:
-    """Convert a finished training and install it as the model's next version.
+    """Convert a finished training and install it, with its gradient model, as the next version of both.
 
     Args:
         run: A finished training.
@@ -83,31 +84,68 @@ def export(
         on_step: Told what is being done.
 
     Returns:
-        The installed version folder, the checks, and the figures of the int8 network on `val`.
+        The classifier's installed version folder (the gradient model's has the same number), the checks, and the
+        figures of the int8 network on `val`.
 
     Raises:
-        RunError: The training is not finished, or the repository lacks the model's configs.
-        ExportRefused: A form differs from Keras by more than its tolerance.
+        RunError: The training is not finished, the repository lacks a model's configs, or a gradient model's form
+            differs from Keras.
+        ExportRefused: A form of the classifier differs from Keras by more than its tolerance.
     """
-    home = repository / task.classifier
-    if not (home / "config.pbtxt").is_file():
-        raise RunError(f"{home} holds no config.pbtxt; pass a copy of the project's model_repository")
+    homes = (repository / task.classifier, repository / task.gradcam)
+    for home in homes:
+        if not (home / "config.pbtxt").is_file():
+            raise RunError(f"{home} holds no config.pbtxt; pass a copy of the project's model_repository")
     if not run.best_model.is_file():
         raise RunError(f"{run.folder} is not finished; go on with: python -m training fit --task {task.name}")
-    with tempfile.TemporaryDirectory(dir=home, prefix=".export-") as name:
-        staged = Path(name, "version")
+    with tempfile.TemporaryDirectory(dir=homes[0], prefix=".export-") as name:
+        staged, explaining = Path(name, "version"), Path(name, "gradcam")
         staged.mkdir()
+        explaining.mkdir()
         checks, figures = _convert_and_check(run, task, train, val, staged, Path(name), on_step)
         _write_card(staged / CARD, run, task, checks, figures)
-        staged.chmod(0o755)
-        target = home / str(next_version(home))
-        os.rename(staged, target)
-    return target, checks, figures["int8"]
+        _add_gradient_model(run, task, val, staged, explaining, Path(name), on_step)
+        number = str(next_version(*homes))
+        install({explaining: homes[1] / number, staged: homes[0] / number})
+    return homes[0] / number, checks, figures["int8"]
 
 
-def next_version(home: Path) -> int:
-    """The number after a model's newest version."""
-    return 1 + max((int(path.name) for path in home.iterdir() if path.is_dir() and path.name.isdigit()), default=0)
+def next_version(*homes: Path) -> int:
+    """The number after the newest version of any of these models."""
+    folders = [path for home in homes for path in home.iterdir() if path.is_dir()]
+    return 1 + max((int(path.name) for path in folders if path.name.isdigit()), default=0)
+
+
+def install(folders: dict[Path, Path]) -> None:
+    """Rename each folder to its target, in that order; if one cannot be, none is."""
+    done: list[tuple[Path, Path]] = []
+    try:
+        for source, target in folders.items():
+            source.chmod(0o755)
+            os.rename(source, target)
+            done.append((source, target))
+    except OSError:
+        for source, target in reversed(done):
+            os.rename(target, source)
+        raise
+
+
+def _add_gradient_model(
+    run: Run, task: Task, val: Fold, classifier: Path, target: Path, work: Path, on_step: Callable[[str], None]
+) -> None:
+    """Make the gradient model of the converted classifier in `classifier`, check it, and write its card."""
+    from . import exporting_gradcam
+
+    checks = exporting_gradcam.convert_and_check(
+        network.load_model(run.best_model),
+        saved_model=classifier / SAVED_MODEL,
+        onnx_forms={"FP32": (work / FP32, work / "gradcam.onnx"), "FP16": (classifier / FP16, target / FP16)},
+        int8=(classifier / INT8, target / INT8),
+        grey=val.grey[spread(len(val), CHECKED_IMAGES)],
+        on_step=on_step,
+    )
+    card = exporting_gradcam.card(task, read_card(classifier), checks)
+    write_json(target / CARD, {**card, "sha256": hashes(target)})
 
 
 def _convert_and_check(
@@ -129,7 +167,7 @@ def _convert_and_check(
     conversion.to_saved_model(model, staged / SAVED_MODEL)
     check("SavedModel", staged / SAVED_MODEL, FP32_TOLERANCE)
     on_step("converting to ONNX")
-    fp32 = work / "fp32.onnx"
+    fp32 = work / FP32
     proto = conversion.to_onnx(model, fp32)
     check("ONNX FP32", fp32, FP32_TOLERANCE)
     conversion.to_fp16(proto, staged / FP16)
@@ -187,10 +225,11 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def copy_configs(task: Task, source: Path, target: Path) -> None:
-    """Copy a model's configs and labels, without weights, to another repository."""
-    shutil.copytree(
-        source / task.classifier,
-        target / task.classifier,
-        ignore=lambda folder, names: [name for name in names if name.isdigit() or name.startswith(".")],
-        dirs_exist_ok=True,
-    )
+    """Copy the configs and labels of a task's two models, without weights, to another repository."""
+    for name in (task.classifier, task.gradcam):
+        shutil.copytree(
+            source / name,
+            target / name,
+            ignore=lambda folder, names: [name for name in names if name.isdigit() or name.startswith(".")],
+            dirs_exist_ok=True,
+        )

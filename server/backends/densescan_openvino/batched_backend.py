@@ -11,13 +11,16 @@ import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
+
+RANGE = "range_of_"
+"""``range_of_class_index`` with the value ``-1:3``: a request with any other number in that input is refused."""
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
@@ -61,20 +64,24 @@ class Settings:
     parameters: Mapping[str, str]
     on_gpu: bool
     device_id: int
+    ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Smallest and largest value that an input may hold, for inputs with such a limit."""
 
     @classmethod
     def from_args(cls, args: Mapping[str, str], default_filename: str) -> Settings:
         """Parse Triton's arguments."""
         config = json.loads(args["model_config"])
         filename = config.get("default_model_filename") or default_filename
+        parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
         return cls(
             model_file=Path(args["model_repository"], args["model_version"], filename),
             inputs=tuple(TensorSpec.from_config(entry) for entry in config["input"]),
             outputs=tuple(TensorSpec.from_config(entry) for entry in config["output"]),
             max_batch_size=int(config.get("max_batch_size", 0)),
-            parameters={key: value["string_value"] for key, value in config.get("parameters", {}).items()},
+            parameters=parameters,
             on_gpu=args.get("model_instance_kind") == "GPU",
             device_id=int(args.get("model_instance_device_id") or 0),
+            ranges=_ranges(parameters, {entry["name"] for entry in config["input"]}),
         )
 
     def threads(self, parameter: str) -> int:
@@ -86,6 +93,23 @@ class Settings:
                 f"parameter {parameter} must be a number of threads, not {self.parameters[parameter]!r}"
             ) from None
         return threads if threads > 0 else available_cores()
+
+
+def _ranges(parameters: Mapping[str, str], inputs: set[str]) -> dict[str, tuple[int, int]]:
+    """The limits that a config's parameters set; a mistake in them is told when the model is loaded."""
+    ranges = {}
+    for key, text in parameters.items():
+        if not key.startswith(RANGE):
+            continue
+        name = key[len(RANGE) :]
+        try:
+            low, high = map(int, text.split(":"))
+        except ValueError:
+            raise pb_utils.TritonModelException(f"parameter {key} must be LOW:HIGH, not {text!r}") from None
+        if name not in inputs:
+            raise pb_utils.TritonModelException(f"parameter {key}: there is no input {name!r}")
+        ranges[name] = (low, high)
+    return ranges
 
 
 def available_cores() -> int:
@@ -154,6 +178,10 @@ class BatchedBackend(ABC):
             raise BadRequest(f"inputs have different batch sizes: {sorted(sizes)}")
         if not 0 < min(sizes) <= max(1, self._settings.max_batch_size):
             raise BadRequest(f"batch size {min(sizes)} is not within 1 and {self._settings.max_batch_size}")
+        for name, (low, high) in self._settings.ranges.items():
+            outside = inputs[name][(inputs[name] < low) | (inputs[name] > high)]
+            if outside.size:
+                raise BadRequest(f"input {name} must be within {low} and {high}, not {outside.flat[0]}")
         return inputs
 
     @property

@@ -9,6 +9,7 @@ container, with the ``openvino`` package installed, and a model's config may say
 ``PERFORMANCE_HINT``       ``LATENCY``   LATENCY or THROUGHPUT
 ``NUM_STREAMS``            ``"1"``       inferences at once; Triton sends one at a time
 ``INFERENCE_PRECISION``    the CPU's     what is not int8: f32, or bf16 where the CPU has it
+``range_of_<input>``       no limit      LOW:HIGH; a request with another number is refused
 =====================  ============  ==================================================
 """
 
