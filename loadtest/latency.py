@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -83,13 +83,19 @@ def measure(task: Task, repository: Path, own: list[Path], calls: int, models: t
             EmbeddedTriton(repository, models=models or [task.classifier]) as triton,
             Client(triton.grpc_url) as client,
         ):
-            kinds: dict[str, Callable[[int], object]] = {
-                RAW: lambda call: raw(arrays[call % len(arrays)][None]),
-                ARRAY: lambda call: client.classify(task, arrays[call % len(arrays)]),
-                FILE: lambda call: client.classify(task, files[call % len(files)]),
-            }
-            rounds = in_turns(kinds, calls)
+            rounds = in_turns(kinds(task, raw, client, files, arrays), calls)
     return summarise(task.name, machine, rounds)
+
+
+def kinds(
+    task: Task, raw: RawNetwork, client: Client, files: Sequence[str | Path], arrays: Sequence[Any]
+) -> dict[str, Callable[[int], object]]:
+    """What is compared: each is given the number of a call, and goes round through the pictures."""
+    return {
+        RAW: lambda call: raw(arrays[call % len(arrays)][None]),
+        ARRAY: lambda call: client.classify(task, arrays[call % len(arrays)]),
+        FILE: lambda call: client.classify(task, files[call % len(files)]),
+    }
 
 
 def in_turns(

@@ -1,0 +1,265 @@
+"""The parts of a benchmark, each run against one server and given as plain values."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from densescan import Client
+from densescan.preprocessing import preprocess
+from densescan.tasks import MRI, XRAY
+from server import EmbeddedTriton, ServerStartError
+from server.repository import read_repository
+
+from . import latency
+from .callers import Outcome
+from .figures import Latency, Spread, difference, mean_batch, median
+from .machine import this_machine
+from .pictures import write_phantoms
+from .processes import CallersProcess
+from .raw import RawNetwork, batches
+from .server_side import Counters, cpu_s, memory_mb
+from .ways import Load, Target, served_files
+
+BATCH_SIZES = (1, 2, 4, 8, 16)
+CALLERS = (1, 2, 4, 8, 16, 32)
+SHARES_OF_CAPACITY = (0.5, 0.8, 0.95, 1.2)
+OVERLOAD = 3.0
+MANY = 16
+"""Callers at once wherever one number has to do."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long everything takes."""
+
+    seconds: float = 3.0
+    warm_up_s: float = 0.7
+    rounds: int = 4
+    turns: int = 300
+    open_s: float = 8.0
+
+    @classmethod
+    def quick(cls) -> Plan:
+        """A look: the figures scatter."""
+        return cls(seconds=1.0, warm_up_s=0.3, rounds=2, turns=50, open_s=2.0)
+
+
+@dataclass
+class Bench:
+    """A running server, callers beside it, and the raw network in this process."""
+
+    triton: EmbeddedTriton
+    callers: CallersProcess
+    counters: Counters
+    files: dict[str, tuple[str, ...]]
+    plan: Plan
+    say: Callable[[str], None]
+
+    def target(self, way: str, task: str = XRAY.name) -> Target:
+        """A target on this server."""
+        return Target(way, task, self.triton.grpc_url, self.files[task])
+
+    def load(self, targets: Sequence[Target], callers: int = MANY, rate: float | None = None) -> dict[str, Any]:
+        """Run one load; its figures, with what the server did meanwhile."""
+        seconds = self.plan.seconds if rate is None else self.plan.open_s
+        # Of two tasks at once, the first one's batches.
+        model = XRAY.gradcam if targets[0].way == "gradcam" else XRAY.classifier
+        before, cpu, start = self.counters.executed(model), cpu_s(self.triton.pid), time.perf_counter()
+        outcome = self.callers.run(Load(tuple(targets), callers, seconds, self.plan.warm_up_s, rate))
+        executed = difference(self.counters.executed(model), before)
+        server_cores = (cpu_s(self.triton.pid) - cpu) / (time.perf_counter() - start)
+        return {
+            **figures(outcome),
+            "executed": executed,
+            "mean_batch": mean_batch(executed),
+            "server_cores": server_cores,
+        }
+
+
+def figures(outcome: Outcome) -> dict[str, Any]:
+    """A load's outcome as plain values."""
+    return {
+        "per_second": outcome.per_second,
+        "client_ms_per_call": outcome.client_ms,
+        "latency_ms": vars(Latency.of_seconds(outcome.latencies_s)) if outcome.latencies_s else None,
+        "refusal_ms": vars(Latency.of_seconds(outcome.refusals_s)) if outcome.refusals_s else None,
+        "failures": dict(outcome.failures),
+        "sent": outcome.sent,
+    }
+
+
+def raw_per_second(raw: RawNetwork, arrays: Sequence[Any], size: int, seconds: float) -> float:
+    """Pictures a second of the network in this process, in batches of `size`."""
+    turns = batches(arrays, size, 8)
+    raw(turns[0])
+    done, start = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < seconds:
+        raw(turns[done % len(turns)])
+        done += 1
+    return done * size / elapsed
+
+
+def measure(repository: Path, plan: Plan, say: Callable[[str], None], peers: Sequence[str] = ()) -> dict[str, Any]:
+    """Run everything, and return it as plain values.
+
+    Raises:
+        ServerStartError: The server cannot start.
+    """
+    machine = this_machine()
+    with tempfile.TemporaryDirectory() as folder:
+        served = served_models(repository)
+        tasks = [task for task in (XRAY, MRI) if task.classifier in served]
+        files = {task.name: served_files(write_phantoms(task, Path(folder))) for task in tasks}
+        arrays = [preprocess(file) for file in files[XRAY.name]]
+        raw = RawNetwork(XRAY, repository)
+        report: dict[str, Any] = {"machine": vars(machine), "plan": vars(plan), "pictures": "224x224 grey JPEG, drawn"}
+        say("the network in this process")
+        report["raw"] = {str(size): raw_per_second(raw, arrays, size, plan.seconds) for size in BATCH_SIZES}
+        with EmbeddedTriton(repository, models=served) as triton, CallersProcess() as callers:
+            bench = Bench(triton, callers, Counters(triton.grpc_url), files, plan, say)
+            report["one_caller"] = one_caller(bench, raw, arrays)
+            report["closed"] = closed_loop(bench)
+            best = max(report["raw"], key=lambda size: report["raw"][size])
+            report["rounds"] = matched_rounds(bench, raw, arrays, int(best), served)
+            capacity = median([turn["ready"]["per_second"] for turn in report["rounds"]])
+            report["capacity"] = capacity
+            report["open"] = open_loop(bench, capacity)
+            report["overload"] = overload(bench, served)
+            report["gradcam"] = gradcam(bench, served)
+            report["memory_mb"] = memory_mb(triton.pid)
+            report["skipped"] = skipped(served)
+            bench.counters.close()
+        report["peers"] = measure_peers(peers, files[XRAY.name], repository, plan, say)
+    report["claims"] = claims(report)
+    return report
+
+
+def served_models(repository: Path) -> list[str]:
+    """The models of a repository that can be served: their weights, and those of the models they call, are there."""
+    names = [path.name for path in sorted(repository.iterdir()) if (path / "config.pbtxt").is_file()]
+    complete = []
+    for name in names:
+        try:
+            read_repository(repository, "cpu", [name])
+        except ServerStartError:
+            continue
+        complete.append(name)
+    if XRAY.classifier not in complete:
+        read_repository(repository, "cpu", [XRAY.classifier])  # says what is missing
+    return complete
+
+
+def skipped(served: Sequence[str]) -> dict[str, str]:
+    """What could not be measured, and why."""
+    wanted = {"encoded": XRAY.ensemble, "both tasks at once": MRI.classifier, "gradcam": XRAY.gradcam}
+    return {what: f"{model} is not in the repository" for what, model in wanted.items() if model not in served}
+
+
+def one_caller(bench: Bench, raw: RawNetwork, arrays: Sequence[Any]) -> dict[str, Any]:
+    """Latency of one caller against the network in this process, in turns."""
+    bench.say("one caller")
+    files = bench.files[XRAY.name]
+    with Client(bench.triton.grpc_url) as client:
+        rounds = latency.in_turns(latency.kinds(XRAY, raw, client, files, arrays), bench.plan.turns)
+    return asdict(latency.summarise(XRAY.name, this_machine(), rounds))
+
+
+def closed_loop(bench: Bench) -> dict[str, Any]:
+    """Throughput and latency by number of callers, requests ready."""
+    points = {}
+    for callers in CALLERS:
+        bench.say(f"{callers} callers")
+        points[str(callers)] = bench.load([bench.target("ready")], callers)
+    return points
+
+
+def matched_rounds(
+    bench: Bench, raw: RawNetwork, arrays: Sequence[Any], best: int, served: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The ways that are compared with one another, one after the other in each round, so that they share its luck."""
+    kinds: dict[str, list[Target]] = {way: [bench.target(way)] for way in ("ready", "sdk_array", "sdk_file")}
+    if XRAY.ensemble in served:
+        kinds["encoded"] = [bench.target("encoded")]
+    if MRI.classifier in served:
+        kinds["both_tasks"] = [bench.target("ready"), bench.target("ready", MRI.name)]
+    rounds = []
+    for number in range(bench.plan.rounds):
+        bench.say(f"round {number + 1} of {bench.plan.rounds}")
+        turn: dict[str, Any] = {"raw": raw_per_second(raw, arrays, best, bench.plan.seconds)}
+        turn |= {kind: bench.load(targets) for kind, targets in kinds.items()}
+        rounds.append(turn)
+    return rounds
+
+
+def open_loop(bench: Bench, capacity: float) -> dict[str, Any]:
+    """Latency from the intended send time, at shares of the capacity."""
+    points = {}
+    for share in SHARES_OF_CAPACITY:
+        bench.say(f"{share:.0%} of capacity, by the clock")
+        points[str(share)] = bench.load([bench.target("ready")], rate=share * capacity)
+    return points
+
+
+def overload(bench: Bench, served: Sequence[str]) -> dict[str, Any]:
+    """What three times the capacity does to those who are let in, and to the server afterwards."""
+    ways = {"ready": XRAY.classifier, "encoded_ready": XRAY.ensemble}
+    results = {}
+    for way, model in ways.items():
+        if model in served:
+            bench.say(f"three times the capacity, {way}")
+            target = bench.target(way)
+            before = bench.load([target])
+            flood = bench.load([target], rate=OVERLOAD * before["per_second"])
+            results[way] = {"before": before, "flood": flood, "after": bench.load([target])}
+    return results
+
+
+def gradcam(bench: Bench, served: Sequence[str]) -> dict[str, Any]:
+    """Decision and heatmap together, by number of callers; empty where the model is not served."""
+    if XRAY.gradcam not in served:
+        return {}
+    bench.say("gradcam")
+    return {str(callers): bench.load([bench.target("gradcam")], callers) for callers in (1, MANY)}
+
+
+def measure_peers(
+    names: Sequence[str], files: tuple[str, ...], repository: Path, plan: Plan, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Other servers with the same network, each alone on the machine."""
+    if not names:
+        return {}
+    from .peers import measure as measure_peer
+
+    results = {}
+    for name in names:
+        say(f"peer {name}")
+        results[name] = measure_peer(name, files, repository, plan.seconds, plan.warm_up_s)
+    return results
+
+
+def claims(report: dict[str, Any]) -> dict[str, Any]:
+    """The ratios that the parts of a round have to one another, each with its spread over the rounds."""
+
+    def over(kind: str, base: str) -> dict[str, float] | None:
+        turns = [turn for turn in report["rounds"] if kind in turn and base in turn]
+        ratios = [_rate(turn[kind]) / _rate(turn[base]) for turn in turns]
+        return vars(Spread.of(ratios)) if ratios else None
+
+    one = report["one_caller"]
+    return {
+        "served_over_raw": over("ready", "raw"),
+        "file_over_array": over("sdk_file", "sdk_array"),
+        "encoded_over_file": over("encoded", "sdk_file"),
+        "both_over_one": over("both_tasks", "ready"),
+        "one_caller_extra_ms": one["extra_ms"][latency.ARRAY],
+        "one_caller_file_over_raw": one["over_raw"][latency.FILE],
+    }
+
+
+def _rate(point: Any) -> float:
+    return float(point if isinstance(point, float) else point["per_second"])

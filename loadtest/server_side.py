@@ -1,0 +1,62 @@
+"""What the server says about itself: batch sizes that it executed, and the memory of its processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from tritonclient.grpc import InferenceServerClient
+
+
+class Counters:
+    """Triton's own counters of the executed batches."""
+
+    def __init__(self, url: str) -> None:
+        self._client = InferenceServerClient(url)
+
+    def executed(self, model: str) -> dict[int, int]:
+        """Number of executions by batch size since the server was started."""
+        statistics = self._client.get_inference_statistics(model)
+        return {
+            int(batch.batch_size): int(batch.compute_infer.count)
+            for stats in statistics.model_stats
+            for batch in stats.batch_stats
+        }
+
+    def serves(self, model: str) -> bool:
+        """Whether the server has that model, ready."""
+        return bool(self._client.is_model_ready(model))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+
+def memory_mb(pid: int) -> float:
+    """Resident memory of a process and of those it started, in MB; shared pages count for each."""
+    pages = 0
+    for process in _family(pid):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            pages += int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time that a process and those it started have taken so far, in seconds."""
+    ticks = 0
+    for process in _family(pid):
+        with contextlib.suppress(OSError):
+            # The name, in brackets, may itself hold blanks.
+            fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _family(pid: int) -> list[int]:
+    found = [pid]
+    for process in found:  # grows meanwhile
+        for tasks in Path(f"/proc/{process}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                found += [int(child) for child in tasks.read_text().split()]
+    return found

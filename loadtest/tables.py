@@ -1,0 +1,191 @@
+"""The figures of a benchmark as rows: one form for the terminal and for the document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table
+
+from . import latency
+
+CLAIMS = {
+    "one_caller_file_over_raw": ("One caller, JPEG file through the SDK / network in process", "at most 1.5"),
+    "one_caller_extra_ms": ("One caller, ready array through the SDK − network in process, ms", "at most 2.5"),
+    "served_over_raw": ("Served to 16 callers, arrays ready / network in process at its best batch", "at least 0.95"),
+    "file_over_array": ("SDK, 16 callers: from JPEG files / from arrays", "at least 0.93"),
+    "encoded_over_file": ("16 callers: encoded bytes, decoded by the server / SDK from files", "at least 0.9"),
+    "both_over_one": ("Both tasks at once, 16 callers / one task alone", "at least 0.93"),
+}
+WAYS = {
+    "raw": "network in process, best batch",
+    "ready": "gRPC, requests ready",
+    "sdk_array": "SDK, from array",
+    "sdk_file": "SDK, from JPEG file",
+    "encoded": "encoded bytes to the ensemble, no SDK",
+    "both_tasks": "gRPC, both tasks at once",
+}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A table without a form: its title, its heads and its cells."""
+
+    title: str
+    heads: tuple[str, ...]
+    cells: tuple[tuple[str, ...], ...]
+
+
+def all_tables(report: Mapping[str, Any]) -> Iterator[Table]:
+    """Every part of the report, for the terminal."""
+    for rows in all_rows(report):
+        table = Table(title=rows.title, title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="dim")
+        for number, head in enumerate(rows.heads):
+            table.add_column(head, justify="right" if number else "left")
+        for cells in rows.cells:
+            table.add_row(*cells)
+        yield table
+
+
+def all_rows(report: Mapping[str, Any]) -> Iterator[Rows]:
+    """Every part of the report that was measured."""
+    yield claims(report)
+    yield one_caller(report)
+    yield raw(report)
+    yield closed(report)
+    yield ways(report)
+    yield open_loop(report)
+    yield from overload(report)
+    if report.get("gradcam"):
+        yield gradcam(report)
+    if report.get("peers"):
+        yield peers(report)
+
+
+def claims(report: Mapping[str, Any]) -> Rows:
+    """The ratios that matter, with what they are meant to reach."""
+    cells = []
+    for name, (what, wanted) in CLAIMS.items():
+        spread = report["claims"].get(name)
+        measured = spread_text(spread) if spread else "not measured"
+        cells.append((what, measured, wanted))
+    return Rows("Served against the network alone: median (middle half)", ("", "measured", "meant to be"), tuple(cells))
+
+
+def one_caller(report: Mapping[str, Any]) -> Rows:
+    """Latency of one caller."""
+    cells = []
+    for kind, ms in report["one_caller"]["latency"].items():
+        cells.append((latency.NAMES[kind], *(f"{ms[mark]:.2f}" for mark in ("median", "p95", "p99", "worst"))))
+    return Rows("One caller, milliseconds", ("", "median", "p95", "p99", "worst"), tuple(cells))
+
+
+def raw(report: Mapping[str, Any]) -> Rows:
+    """Throughput of the network in process by batch size."""
+    cells = tuple((size, f"{rate:.1f}") for size, rate in report["raw"].items())
+    return Rows("Network in process, by batch size", ("batch", "pictures/s"), cells)
+
+
+def closed(report: Mapping[str, Any]) -> Rows:
+    """By number of callers that wait for their answers."""
+    cells = tuple((callers, *_load_cells(point)) for callers, point in report["closed"].items())
+    return Rows("Callers that wait for their answer, requests ready", ("callers", *_LOAD_HEADS), cells)
+
+
+def ways(report: Mapping[str, Any]) -> Rows:
+    """The ways to ask at 16 callers, and what each costs the client."""
+    cells = []
+    rounds = report["rounds"]
+    for way, name in WAYS.items():
+        points = [turn[way] for turn in rounds if way in turn]
+        if not points:
+            continue
+        rates = sorted(point if way == "raw" else point["per_second"] for point in points)
+        costs = sorted(0.0 if way == "raw" else point["client_ms_per_call"] for point in points)
+        cost = "" if way == "raw" else f"{costs[len(costs) // 2]:.2f}"
+        cells.append((name, f"{rates[len(rates) // 2]:.1f}", f"{rates[0]:.1f} to {rates[-1]:.1f}", cost))
+    heads = ("16 callers", "pictures/s", "over the rounds", "client's ms of processor a call")
+    return Rows(f"Ways to ask, median of {len(rounds)} rounds in which each has its turn", heads, tuple(cells))
+
+
+def open_loop(report: Mapping[str, Any]) -> Rows:
+    """Requests by the clock."""
+    cells = []
+    for share, point in report["open"].items():
+        refused = sum(point["failures"].values())
+        cells.append((f"{float(share):.0%}", str(point["sent"]), *_load_cells(point), str(refused)))
+    title = f"Requests by the clock, shares of {report['capacity']:.0f} a second; latency from the intended send time"
+    return Rows(title, ("of capacity", "sent", *_LOAD_HEADS, "refused"), tuple(cells))
+
+
+def overload(report: Mapping[str, Any]) -> Iterator[Rows]:
+    """Three times the capacity, for each way that was flooded."""
+    names = {"ready": "arrays", "encoded_ready": "encoded bytes to the ensemble"}
+    for way, phases in report["overload"].items():
+        flood = phases["flood"]
+        accepted, refused = flood["latency_ms"], flood["refusal_ms"]
+        before = phases["before"]["per_second"]
+        kinds = ", ".join(f"{count} {name}" for name, count in sorted(flood["failures"].items())) or "none"
+        answered = sum(flood["failures"].values()) + (accepted or {}).get("count", 0)
+        cells = (
+            ("sent, and answered one way or the other", f"{flood['sent']}, {answered - unanswered(flood)}"),
+            ("failures", kinds),
+            ("accepted, 99th percentile, ms", f"{accepted['p99']:.0f}" if accepted else "-"),
+            ("refused, median and 99th percentile, ms", _pair(refused)),
+            ("throughput over that of 16 callers before", f"{flood['per_second'] / before:.2f}"),
+            ("throughput of 16 callers after over before", f"{phases['after']['per_second'] / before:.2f}"),
+        )
+        yield Rows(f"Three times the capacity, {names[way]}", ("", "measured"), cells)
+
+
+def gradcam(report: Mapping[str, Any]) -> Rows:
+    """Decision with heatmap."""
+    cells = tuple((callers, *_load_cells(point)) for callers, point in report["gradcam"].items())
+    return Rows("Decision and heatmap together", ("callers", *_LOAD_HEADS), cells)
+
+
+def peers(report: Mapping[str, Any]) -> Rows:
+    """Other servers, from a 224x224 JPEG to the probabilities."""
+    own = {
+        "1": 1000 / report["one_caller"]["latency"][latency.FILE]["median"],
+        "16": sorted(turn["sdk_file"]["per_second"] for turn in report["rounds"])[len(report["rounds"]) // 2],
+    }
+    cells = [("densescan, SDK from file", *(f"{own[callers]:.1f}" for callers in own), "")]
+    for name, peer in report["peers"].items():
+        rates = {callers: peer["loads"][callers]["per_second"] for callers in own}
+        times = " / ".join(f"{own[callers] / rates[callers]:.1f}" if rates[callers] else "-" for callers in own)
+        cells.append((f"{name}: {peer['how']}", *(f"{rates[callers]:.1f}" for callers in own), times))
+    heads = ("pictures/s, each from a 224x224 JPEG", "1 caller", "16 callers", "densescan is faster, times")
+    return Rows("Other ways to serve", heads, tuple(cells))
+
+
+def unanswered(point: Mapping[str, Any]) -> int:
+    """Requests that got neither an answer nor a refusal."""
+    return int(point["failures"].get("Unanswered", 0))
+
+
+def spread_text(spread: Mapping[str, float]) -> str:
+    """A median with its middle half."""
+    return f"{spread['median']:.2f} ({spread['low']:.2f} to {spread['high']:.2f})"
+
+
+_LOAD_HEADS = ("pictures/s", "median ms", "p95 ms", "p99 ms", "mean batch", "executed batches")
+
+
+def _load_cells(point: Mapping[str, Any]) -> tuple[str, ...]:
+    ms = point["latency_ms"]
+    marks = [f"{ms[mark]:.1f}" if ms else "-" for mark in ("median", "p95", "p99")]
+    return (f"{point['per_second']:.1f}", *marks, f"{point['mean_batch']:.1f}", _sizes(point["executed"]))
+
+
+def _sizes(executed: Mapping[Any, int], most: int = 4) -> str:
+    """The sizes that most pictures went through, such as ``8 (60 %), 7 (30 %)``."""
+    pictures = {int(size): int(size) * count for size, count in executed.items()}
+    total = sum(pictures.values())
+    ranked = sorted(pictures, key=lambda size: -pictures[size])[:most]
+    return ", ".join(f"{size} ({pictures[size] / total:.0%})" for size in ranked)
+
+
+def _pair(refused: Mapping[str, float] | None) -> str:
+    return f"{refused['median']:.0f}, {refused['p99']:.0f}" if refused else "none was refused"
