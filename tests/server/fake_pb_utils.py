@@ -17,7 +17,7 @@ class TritonModelException(Exception):
 
 @dataclass
 class TritonError:
-    INVALID_ARGUMENT = 3
+    INVALID_ARG = 3  # so named in the real module
     INTERNAL = 13
     CANCELLED = 1
 

@@ -73,7 +73,7 @@ def test_a_bad_request_is_told_why_and_its_batch_mates_are_answered(initialized,
     good = tiny.pictures(1)
     responses = initialized().execute([Request({"image": good}), Request(inputs), Request({"image": good})])
     assert told in responses[1].error.message()
-    assert responses[1].error.code == pb_utils.TritonError.INVALID_ARGUMENT
+    assert responses[1].error.code == pb_utils.TritonError.INVALID_ARG
     for response in (responses[0], responses[2]):
         np.testing.assert_allclose(response["probabilities"], tiny.expected_probabilities(good), atol=1e-5)
 

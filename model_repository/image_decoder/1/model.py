@@ -52,7 +52,7 @@ def _answer(job: Sequence[Future[Picture]]) -> Any:
 
 def _failure(where: str, error: Exception) -> Any:
     if isinstance(error, InvalidImage):
-        answer = pb_utils.TritonError(where + error.reason, pb_utils.TritonError.INVALID_ARGUMENT)
+        answer = pb_utils.TritonError(where + error.reason, pb_utils.TritonError.INVALID_ARG)
     else:
         answer = pb_utils.TritonError(f"{where}{type(error).__name__}: {error}", pb_utils.TritonError.INTERNAL)
     return pb_utils.InferenceResponse(output_tensors=[], error=answer)

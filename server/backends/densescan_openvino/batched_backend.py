@@ -160,7 +160,7 @@ class BatchedBackend(ABC):
             try:
                 readable[position] = self._read(request)
             except BadRequest as error:
-                answers[position] = _failure(str(error), pb_utils.TritonError.INVALID_ARGUMENT)
+                answers[position] = _failure(str(error), pb_utils.TritonError.INVALID_ARG)
         if readable:
             for position, outputs in self._infer(readable).items():
                 answers[position] = _answer(requests[position], outputs)

@@ -15,12 +15,16 @@ container, with the ``openvino`` package installed, and a model's config may say
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 import openvino as ov
 import triton_python_backend_utils as pb_utils
-from batched_backend import Array, Arrays, BatchedBackend, Run, Settings, TensorSpec
+from batched_backend import Array, Arrays, BatchedBackend, Run, Settings, TensorSpec, available_cores
 
 
 class TritonPythonModel(BatchedBackend):
@@ -37,13 +41,36 @@ class TritonPythonModel(BatchedBackend):
             _check(spec, compiled.output, "output", settings)
         request = compiled.create_infer_request()
         outputs = {spec.name: compiled.output(spec.name) for spec in settings.outputs}
+        takes_all = settings.threads("INFERENCE_NUM_THREADS") >= available_cores()
+        turn: AbstractContextManager[Any] = Turn() if takes_all else contextlib.nullcontext()
 
         def run(batch: Mapping[str, Array]) -> Arrays:
-            # share_inputs: the network reads the arrays where they lie. The outputs are small, and copied.
-            results = request.infer(batch, share_inputs=True)
+            with turn:
+                # share_inputs: the network reads the arrays where they lie. The outputs are small, and copied.
+                results = request.infer(batch, share_inputs=True)
             return {name: results[port] for name, port in outputs.items()}
 
         return run
+
+
+class Turn:
+    """Held by one instance of the server at a time, whichever model and process it belongs to.
+
+    A lock on this very file: every instance has it, nothing is left behind, and the kernel takes the lock from a
+    process that dies.
+    """
+
+    def __init__(self) -> None:
+        self._file = os.open(__file__, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __enter__(self) -> None:
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def __del__(self) -> None:
+        os.close(self._file)
 
 
 def properties(settings: Settings) -> dict[str, str]:
