@@ -48,6 +48,9 @@ def evaluate(
         resamples: Bootstrap resamples for the 95 % intervals; 0 leaves them out.
     """
     predicted = probabilities.argmax(axis=1)
+    # Networks in int8 and FP16 round: rows add up to one only nearly.
+    whole = probabilities.astype(np.float64)
+    whole /= whole.sum(axis=1, keepdims=True)
     every = list(range(len(task.labels)))
     table = metrics.classification_report(
         classes, predicted, labels=every, target_names=task.labels, output_dict=True, zero_division=0
@@ -56,7 +59,7 @@ def evaluate(
         "images": len(classes),
         "groups": len(set(groups)),
         "accuracy": accuracy(classes, probabilities),
-        "loss": float(metrics.log_loss(classes, probabilities.astype(np.float64), labels=every)),
+        "loss": float(metrics.log_loss(classes, whole, labels=every)),
         "auroc": auroc(task, classes, probabilities),
         "classes": {label: _without_suffix(table[label]) for label in task.labels},
         "confusion_matrix": metrics.confusion_matrix(classes, predicted, labels=every).tolist(),

@@ -183,7 +183,7 @@ SCRATCH = Recipe(
     weight_decay=1e-4,
     precision="mixed_bfloat16",
 )
-_SCRATCH_MRI = replace(SCRATCH, phases=_progressive(8, 10, 2))
+_SCRATCH_MRI = replace(SCRATCH, phases=_progressive(6, 7, 1))
 
 SMOKE = Recipe(
     name="smoke",

@@ -36,7 +36,7 @@ def phantom_sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for task in TASKS.values():
         for index, label in enumerate(task.labels):
             for number in range(12):
-                picture = np.asarray(draw_phantom(task, seed=100 * index + number, size=96), dtype=np.float32)
+                picture = np.asarray(draw_phantom(task, seed=100 * index + number, size=128), dtype=np.float32)
                 level = 0.3 + 0.7 * index / (len(task.labels) - 1)
                 path = splits[task.name] / label / f"{label}_{number:02d}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,108 @@
+"""The commands, one after the other, as a user calls them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import save_noise
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*words: object, folder: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'client'}", "COLUMNS": "200"}
+    environment.pop("DENSESCAN_DATA", None)
+    done = subprocess.run(
+        [sys.executable, "-m", "training", *map(str, words)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+def test_help_teaches_the_order_of_the_steps(tmp_path: Path) -> None:
+    text = run("--help", folder=tmp_path).stdout
+    assert [text.index(f"python -m training {step}") for step in ("split", "fit", "evaluate", "export")] == sorted(
+        text.index(f"python -m training {step}") for step in ("split", "fit", "evaluate", "export")
+    )
+
+
+@pytest.mark.parametrize("step", ["split", "fit", "evaluate", "export"])
+def test_each_step_explains_its_options(step: str, tmp_path: Path) -> None:
+    text = run(step, "--help", folder=tmp_path).stdout
+    assert "--task" in text
+    assert "--data" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("split", "--task", "xray"), "no images for the chest X-ray task"),
+        (("split", "--task", "xray", "--data", "."), "no images of NORMAL, PNEUMONIA in"),
+        (("split", "--task", "xray", "--data", ".", "--ratios", "80/20"), "expected three percentages"),
+        (("fit", "--task", "xray", "--data", "."), "make one with: python -m training split"),
+        (("evaluate", "--task", "mri"), "make one with: python -m training fit --task mri"),
+        (("export", "--task", "mri"), "make one with: python -m training fit --task mri"),
+    ],
+)
+def test_what_is_missing_is_one_line_that_says_what_to_do(
+    words: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
+    done = run(*words, folder=tmp_path, check=False)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_task_is_a_usage_error(tmp_path: Path) -> None:
+    done = run("split", "--task", "ct", folder=tmp_path, check=False)
+    assert done.returncode == 2
+    assert "'ct'" in done.stderr
+
+
+def test_split_prints_its_table_and_writes_the_manifest(tmp_path: Path) -> None:
+    for number in range(10):
+        save_noise(tmp_path / f"films/NORMAL/IM-{number:04d}-0001.png", number)
+        save_noise(tmp_path / f"films/PNEUMONIA/person{number}_virus_1.png", 100 + number)
+    save_noise(tmp_path / "films/NORMAL/IM-0099-0001.png", 0)
+    (tmp_path / "films/NORMAL/broken.png").write_bytes(b"")
+    done = run("split", "--task", "xray", "--data", "films", folder=tmp_path)
+    assert "kept in their first copy's fold and not used: 1" in done.stdout
+    assert "broken.png: the file is empty" in done.stdout
+    rows = (tmp_path / "runs/xray/manifest.csv").read_text().splitlines()
+    assert len(rows) == 1 + 21
+    assert "next:    python -m training fit --task xray --data films" in done.stdout
+
+
+@pytest.mark.slow
+def test_from_pictures_to_a_report(phantom_sets: Path, tmp_path: Path) -> None:
+    data = phantom_sets / "brain_mri"
+    run("split", "--task", "mri", "--data", data, "--ratios", "50/25/25", folder=tmp_path)
+    fitted = run("fit", "--task", "mri", "--data", data, "--recipe", "smoke", folder=tmp_path)
+    assert "runs/mri/smoke/best.keras" in fitted.stdout
+    again = run("fit", "--task", "mri", "--data", data, "--recipe", "smoke", folder=tmp_path)
+    assert "is finished" in again.stdout
+    evaluated = run("evaluate", "--task", "mri", "--data", data, "--fold", "val", "--json", folder=tmp_path)
+    figures = json.loads(evaluated.stdout)
+    assert figures["images"] == 12
+    assert sum(map(sum, figures["confusion_matrix"])) == 12
+    report = tmp_path / "runs/mri/smoke/evaluation/val-keras"
+    assert {path.name for path in report.iterdir()} >= {
+        "report.html",
+        "report.json",
+        "confusion_matrix.png",
+        "roc.png",
+        "training_curves.png",
+    }
+    history = (tmp_path / "runs/mri/smoke/history.csv").read_text().splitlines()
+    assert len(history) == 3

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from densescan.tasks import MRI, XRAY
+from training import metrics
+
+CLASSES = np.array([0, 0, 1, 1, 1])
+PROBABILITIES = np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.55, 0.45], [0.1, 0.9]], np.float32)
+GROUPS = ["a", "a", "b", "c", "d"]
+
+
+def test_the_figures_of_a_small_case_are_those_counted_by_hand() -> None:
+    figures = metrics.evaluate(XRAY, CLASSES, PROBABILITIES, GROUPS, resamples=0)
+    assert figures["accuracy"] == pytest.approx(3 / 5)
+    assert figures["confusion_matrix"] == [[1, 1], [1, 2]]
+    assert figures["auroc"] == pytest.approx(5 / 6)  # of 2 x 3 pairs, only (0.6, 0.45) is in the wrong order
+    assert figures["loss"] == pytest.approx(-np.log([0.9, 0.4, 0.7, 0.45, 0.9]).mean(), abs=1e-6)
+    assert figures["classes"]["PNEUMONIA"] == pytest.approx({"precision": 2 / 3, "recall": 2 / 3, "f1": 2 / 3, "support": 3})
+    assert (figures["images"], figures["groups"]) == (5, 4)
+
+
+def test_auroc_is_no_number_where_a_class_is_missing() -> None:
+    assert math.isnan(metrics.auroc(MRI, np.array([0, 1, 2]), np.full((3, 4), 0.25, np.float32)))
+
+
+def test_auroc_of_several_classes_is_the_mean_of_one_against_the_rest() -> None:
+    perfect = np.eye(4, dtype=np.float32)
+    assert metrics.auroc(MRI, np.arange(4), perfect) == 1.0
+    assert metrics.auroc(MRI, np.arange(4), np.full((4, 4), 0.25, np.float32)) == 0.5
+
+
+def test_intervals_hold_the_figure_and_are_wider_when_patients_have_many_images() -> None:
+    rng = np.random.default_rng(0)
+    patients = np.repeat(np.arange(40), 10)
+    right = np.repeat(rng.random(40) < 0.8, 10)
+
+    def share(chosen: np.ndarray) -> float:
+        return float(right[chosen].mean())
+
+    by_patient = metrics.interval(share, [str(patient) for patient in patients], 400)
+    by_image = metrics.interval(share, [str(place) for place in range(400)], 400)
+    assert by_patient[0] <= right.mean() <= by_patient[1]
+    assert by_patient[1] - by_patient[0] > 2 * (by_image[1] - by_image[0])
+
+
+def test_intervals_can_be_repeated() -> None:
+    first = metrics.evaluate(XRAY, CLASSES, PROBABILITIES, GROUPS, resamples=50)
+    assert first == metrics.evaluate(XRAY, CLASSES, PROBABILITIES, GROUPS, resamples=50)
