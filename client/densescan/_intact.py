@@ -17,8 +17,8 @@ _PNG_END: Final = b"IEND"
 _MAX_SCANS: Final = 100
 _MAX_SCANNED_PIXELS: Final = 1_000_000_000
 
-# Lines at the foot of a JPEG that one row of its blocks covers.
-_BLOCK_ROW: Final = 16
+# Lines at the foot of a JPEG that belong to its last row of blocks at every scale that it is decoded at.
+_FOOT: Final = 2
 
 # Reads as Huffman codes of any table, and holds no marker, which begins with 0xff.
 _NOISE: Final = bytes((37 * i * i + 11 * i + 90) % 251 for i in range(512))
@@ -55,16 +55,17 @@ def check_after_decoding(data: bytes, image: Image.Image) -> None:
     """Refuse a JPEG that was cut and closed again: libjpeg fills the rest with one grey, silently.
 
     Whether flat lines at the foot were in the file, or are filler, is told by decoding once more
-    with noise between the data and the end marker: a decoder that is still hungry eats it.
+    with noise between the data and the end marker: a decoder that is still hungry eats it. What a
+    progressive one lacks does not show at the foot, so it is always decoded twice.
 
     Args:
         data: The encoded file.
         image: What it decoded to.
 
     Raises:
-        Damaged: The foot of the picture is filler.
+        Damaged: Something of the picture is filler.
     """
-    if not data.startswith(_JPEG_START) or not _is_flat(_foot(image)):
+    if not data.startswith(_JPEG_START) or not (image.info.get("progressive") or _has_flat_foot(image)):
         return
     end = data.rfind(_END)
     if end < 0:
@@ -75,14 +76,11 @@ def check_after_decoding(data: bytes, image: Image.Image) -> None:
         again.load()
     except (OSError, SyntaxError, ValueError) as error:
         raise Damaged("the picture's data ends before the picture does") from error
-    if again.size != image.size or ImageChops.difference(_foot(again), _foot(image)).getbbox() is not None:
+    if again.size != image.size or ImageChops.difference(again, image).getbbox() is not None:
         raise Damaged("the picture's data ends before the picture does")
 
 
-def _foot(image: Image.Image) -> Image.Image:
-    return image.crop((0, max(0, image.height - _BLOCK_ROW), image.width, image.height))
-
-
-def _is_flat(image: Image.Image) -> bool:
-    bands = [band.getextrema() for band in image.split()]
+def _has_flat_foot(image: Image.Image) -> bool:
+    foot = image.crop((0, max(0, image.height - _FOOT), image.width, image.height))
+    bands = [band.getextrema() for band in foot.split()]
     return all(low == high for low, high in bands)

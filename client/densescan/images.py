@@ -34,6 +34,8 @@ ImageSource: TypeAlias = (
 
 _ACCEPTED = "a path, bytes, a binary file object, a PIL image, a NumPy array, a pydicom Dataset or a Picture"
 
+_STRIP = 256  # pixel lines
+
 _SEVERAL = "the file holds several pictures and this is the first; densescan.frames gives all of them"
 
 
@@ -240,9 +242,19 @@ def to_grey(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         return Image.fromarray(float_to_8_bits(np.asarray(image)))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        black = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
-        return Image.alpha_composite(black, rgba).convert("L")
+        return _on_black(image)
     if image.mode not in ("1", "RGB"):  # CMYK, YCbCr, LAB, HSV, P: through RGB
         image = image.convert("RGB")
     return image.convert("L")
+
+
+def _on_black(image: Image.Image) -> Image.Image:
+    """In strips, because three whole copies in colour of the largest picture do not fit into a gigabyte."""
+    grey = Image.new("L", image.size)
+    for top in range(0, image.height, _STRIP):
+        bottom = min(top + _STRIP, image.height)
+        strip = image.crop((0, top, image.width, bottom))
+        rgba = strip.convert("RGBA")
+        black = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
+        grey.paste(Image.alpha_composite(black, rgba).convert("L"), (0, top))
+    return grey

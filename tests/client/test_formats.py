@@ -1,0 +1,260 @@
+"""One film in many formats, and what hostile files cost."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageFile
+
+from densescan.errors import InvalidImage
+from densescan.images import open_grey, open_picture
+from densescan.phantoms import draw_phantom
+from densescan.preprocessing import preprocess_grey
+
+from . import dicom_files
+
+
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+FILM = draw_phantom("xray", size=256)
+LEVELS = np.asarray(FILM)
+WIDE = np.rint(LEVELS.astype(np.float64) * (4095 / 255)).astype(np.uint16)
+
+
+def turned_by_exif() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encoded(FILM.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=95, exif=exif)
+
+
+def in_palette() -> bytes:
+    return encoded(FILM.convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT), "PNG")
+
+
+# The same film, and how far its pixels may be off, in grey levels on average.
+FORMS: dict[str, tuple[Callable[[], Any], float]] = {
+    "png": (lambda: encoded(FILM, "PNG"), 0),
+    "png 12 bits in 16": (lambda: encoded(Image.fromarray(WIDE), "PNG"), 0.5),
+    "png with alpha": (lambda: encoded(FILM.convert("LA"), "PNG"), 0.5),
+    "png palette": (in_palette, 2),
+    "jpeg": (lambda: encoded(FILM, "JPEG", quality=95), 2),
+    "jpeg cmyk": (lambda: encoded(FILM.convert("CMYK"), "JPEG", quality=95), 2),
+    "jpeg turned by exif": (turned_by_exif, 2),
+    "jpeg 2000": (lambda: encoded(FILM, "JPEG2000"), 0.5),
+    "tiff lzw": (lambda: encoded(FILM, "TIFF", compression="tiff_lzw"), 0),
+    "tiff of floats": (lambda: encoded(Image.fromarray(LEVELS / np.float32(255)), "TIFF"), 0.5),
+    "bmp": (lambda: encoded(FILM, "BMP"), 0),
+    "gif": (lambda: encoded(FILM, "GIF"), 2),
+    "gif animated": (lambda: encoded(FILM, "GIF", save_all=True, append_images=[FILM.rotate(90)]), 2),
+    "webp": (lambda: encoded(FILM.convert("RGB"), "WEBP", lossless=True), 0.5),
+    "pgm": (lambda: encoded(FILM, "PPM"), 0),
+    "uint16 array": (lambda: WIDE, 0.5),
+    "float array": (lambda: LEVELS / 255, 0.5),
+    "dicom": (lambda: dicom_files.saved(dicom_files.dataset(LEVELS)), 0),
+    "dicom 12 bits": (
+        lambda: dicom_files.saved(dicom_files.dataset(WIDE, bits=12, WindowCenter=2048, WindowWidth=4096)),
+        0.5,
+    ),
+    "dicom inverted": (
+        lambda: dicom_files.saved(dicom_files.dataset(255 - LEVELS, PhotometricInterpretation="MONOCHROME1")),
+        0,
+    ),
+    "dicom jpeg": (lambda: dicom_files.saved(dicom_files.as_jpeg(FILM)), 2),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_one_film_in_every_format_gives_the_same_pixels(form: str) -> None:
+    make, tolerance = FORMS[form]
+    difference = preprocess_grey(make()).astype(int) - preprocess_grey(FILM)
+    assert np.abs(difference).mean() <= tolerance
+
+
+def test_a_wrong_extension_is_read_by_its_content(tmp_path: Path) -> None:
+    path = tmp_path / "film.png"
+    path.write_bytes(encoded(FILM, "BMP"))
+    assert open_grey(path).tobytes() == FILM.tobytes()
+
+
+def test_an_animation_says_that_only_its_first_picture_was_taken() -> None:
+    assert "first" in open_picture(FORMS["gif animated"][0]()).warnings[0]
+    assert open_picture(FORMS["gif"][0]()).warnings == ()
+
+
+# Truncated
+
+
+def cut_and_closed(jpeg: bytes, share: float) -> bytes:
+    """A JPEG cut off in its data, with an end marker: libjpeg takes it for whole, and fills it up with grey."""
+    return jpeg[: int(share * len(jpeg))].rstrip(b"\xff") + b"\xff\xd9"
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.8])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+# A progressive one at 1/8 of its scale needs its first scan only, which is whole.
+@pytest.mark.parametrize(("at_least", "progressive"), [(None, False), (32, False), (None, True)])
+def test_a_jpeg_that_was_cut_and_closed_again_is_refused(
+    share: float, mode: str, at_least: int | None, progressive: bool
+) -> None:
+    whole = encoded(FILM.convert(mode), "JPEG", quality=90, progressive=progressive)
+    open_grey(whole, at_least=at_least)
+    with pytest.raises(InvalidImage, match="ends before the picture does"):
+        open_grey(cut_and_closed(whole, share), at_least=at_least)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("level", [0, 128])
+def test_a_whole_film_with_a_flat_foot_is_taken(mode: str, progressive: bool, level: int) -> None:
+    film = FILM.copy()
+    film.paste(level, (0, 200, 256, 256))
+    open_grey(encoded(film.convert(mode), "JPEG", quality=90, progressive=progressive, optimize=True))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_truncation_is_seen_even_where_pillow_was_told_to_fill_up(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = encoded(FILM, kind)
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    open_grey(whole)
+    with pytest.raises(InvalidImage, match="ends before"):
+        open_grey(whole[: len(whole) // 2])
+
+
+# Bombs and lies
+
+
+def png(width: int, height: int, data: bytes, *, bits: int = 8) -> bytes:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
+
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([bits, 0, 0, 0, 0])
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (png(40_000, 40_000, b""), "larger than the limit|over the limit"),
+        (png(2000, 2000, zlib.compress(bytes(100))), "damaged or truncated"),
+        (png(64, 64, zlib.compress(bytes(50_000_000))), "damaged|same level"),
+        (png(64, 0, b""), "damaged|too small|no picture"),
+    ],
+    ids=["bomb", "too little data", "too much data", "no height"],
+)
+def test_a_header_that_lies_costs_an_invalid_image(data: bytes, reason: str) -> None:
+    with pytest.raises(InvalidImage, match=reason):
+        open_grey(data)
+
+
+def test_a_progressive_jpeg_of_endless_scans_is_refused() -> None:
+    jpeg = encoded(FILM, "JPEG", progressive=True)
+    last = jpeg.rfind(b"\xff\xda")
+    bomb = jpeg[:-2] + jpeg[last:-2] * 5000 + b"\xff\xd9"
+    with pytest.raises(InvalidImage, match="scans"):
+        open_grey(bomb)
+
+
+def test_colours_of_12_bits_in_16_are_refused_and_not_scored_in_the_dark() -> None:
+    height, width = WIDE.shape
+    rows = np.repeat(WIDE[:, :, None], 3, axis=2).astype(">u2").reshape(height, -1).view(np.uint8)
+    lines = b"".join(b"\0" + row.tobytes() for row in rows)
+    data = png(width, height, zlib.compress(lines), bits=16)
+    colour = bytearray(data)
+    colour[25] = 2  # RGB
+    colour[29:33] = zlib.crc32(bytes(colour[12:29])).to_bytes(4, "big")
+    with pytest.raises(InvalidImage, match="16-bit colour"):
+        open_grey(bytes(colour))
+
+
+LARGEST = """
+import io, resource, sys, time
+import numpy as np
+from PIL import Image
+from densescan.preprocessing import preprocess
+ramp = Image.fromarray(np.tile(np.linspace(0, 255, 7000).astype(np.uint8), (7000, 1)))
+kind = sys.argv[1]
+file = io.BytesIO()
+if kind == "16 bits":
+    ramp.convert("I;16").save(file, "PNG", compress_level=1)
+elif kind == "alpha":
+    Image.merge("LA", [ramp, ramp]).save(file, "PNG", compress_level=1)
+else:
+    ramp.save(file, kind)
+data = file.getvalue()
+start = time.process_time()
+preprocess(data)
+print(time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["16 bits", "alpha", "JPEG2000"])
+def test_the_largest_picture_costs_less_than_5_seconds_and_a_gigabyte(kind: str) -> None:
+    done = subprocess.run([sys.executable, "-c", LARGEST, kind], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    seconds, peak = map(float, done.stdout.split())
+    assert seconds < 5
+    assert peak < 2**30
+
+
+# Anything at all
+
+BOUNDED = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+DICOMS = [
+    dicom_files.saved(dicom_files.dataset(WIDE[::4, ::4], bits=12, WindowCenter=2048, WindowWidth=4096)),
+    dicom_files.saved(dicom_files.as_jpeg(FILM.resize((64, 64)))),
+    dicom_files.saved(dicom_files.as_jpeg2000(FILM.resize((64, 64)))),
+]
+
+
+def outcome(source: Any) -> str:
+    """The mode of the picture, or why it is none; any other error passes through."""
+    try:
+        return open_grey(source).mode
+    except InvalidImage as error:
+        return str(error)
+
+
+@pytest.mark.filterwarnings("ignore")
+@BOUNDED
+@given(
+    st.sampled_from(DICOMS),
+    st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=12),
+    st.lists(st.tuples(st.integers(130, 700), st.integers(0, 255)), max_size=6),
+    st.floats(0.2, 1),
+)
+def test_mutated_dicom_raises_nothing_but_invalid_image(
+    sample: bytes, edits: list[tuple[float, int]], header_edits: list[tuple[int, int]], keep: float
+) -> None:
+    data = bytearray(sample)
+    for where, value in [(int(share * len(data)), value) for share, value in edits] + header_edits:
+        data[where % len(data)] = value
+    assert dicom_files.PATIENT not in outcome(bytes(data[: int(keep * len(data))]))
+
+
+@BOUNDED
+@given(
+    st.sampled_from([np.uint8, np.uint16, np.int16, np.int64, np.float16, np.float32, np.float64, np.complex64]),
+    st.integers(0, 3),
+    st.floats(allow_nan=True, allow_infinity=True, width=16),
+    st.floats(-70000, 70000),
+)
+def test_an_array_is_a_picture_or_an_invalid_image(dtype: Any, channels: int, low: float, high: float) -> None:
+    with np.errstate(all="ignore"):
+        ramp = np.linspace(low, high, 64 * 64 * max(channels, 1)).astype(dtype)
+    array = ramp.reshape((64, 64, channels) if channels else (64, 64))
+    assert outcome(array) == "L" or outcome(array).startswith("<array>: ")
