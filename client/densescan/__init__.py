@@ -16,8 +16,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ._figures import contact_sheet as contact_sheet
     from ._shared import classify_mri as classify_mri
     from ._shared import classify_xray as classify_xray
+    from ._shared import explain_mri as explain_mri
+    from ._shared import explain_xray as explain_xray
     from .client import Client as Client
     from .errors import ClientClosed as ClientClosed
     from .errors import DeadlineExceeded as DeadlineExceeded
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from .errors import ModelNotFound as ModelNotFound
     from .errors import Overloaded as Overloaded
     from .errors import ServerUnavailable as ServerUnavailable
+    from .explanation import Explanation as Explanation
     from .images import Picture as Picture
     from .images import frames as frames
     from .phantoms import draw_phantom as draw_phantom
@@ -43,6 +47,7 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "Client": "client",
     "Classification": "results",
+    "Explanation": "explanation",
     "Picture": "images",
     "frames": "images",
     "ServerStatus": "status",
@@ -59,6 +64,9 @@ _EXPORTS = {
     "TASKS": "tasks",
     "classify_xray": "_shared",
     "classify_mri": "_shared",
+    "explain_xray": "_shared",
+    "explain_mri": "_shared",
+    "contact_sheet": "_figures",
     "draw_phantom": "phantoms",
 }
 
@@ -69,6 +77,7 @@ __all__ = [
     "ClientClosed",
     "DeadlineExceeded",
     "DensescanError",
+    "Explanation",
     "InferenceFailed",
     "InvalidImage",
     "ModelNotFound",
@@ -81,7 +90,10 @@ __all__ = [
     "__version__",
     "classify_mri",
     "classify_xray",
+    "contact_sheet",
     "draw_phantom",
+    "explain_mri",
+    "explain_xray",
     "frames",
 ]
 

@@ -6,6 +6,7 @@ import threading
 
 from ._settings import resolve_url
 from .client import Client
+from .explanation import Explanation
 from .images import ImageSource
 from .results import Classification
 
@@ -34,3 +35,24 @@ def classify_xray(
 def classify_mri(image: ImageSource, *, timeout_s: float | None = None, model_version: str = "") -> Classification:
     """`Client.classify_mri` on the server at DENSESCAN_URL, by default ``localhost:8001``."""
     return shared_client().classify_mri(image, timeout_s=timeout_s, model_version=model_version)
+
+
+def explain_xray(
+    image: ImageSource,
+    *,
+    target: str | None = None,
+    threshold: float | None = None,
+    timeout_s: float | None = None,
+    model_version: str = "",
+) -> Explanation:
+    """`Client.explain_xray` on the server at DENSESCAN_URL, by default ``localhost:8001``."""
+    return shared_client().explain_xray(
+        image, target=target, threshold=threshold, timeout_s=timeout_s, model_version=model_version
+    )
+
+
+def explain_mri(
+    image: ImageSource, *, target: str | None = None, timeout_s: float | None = None, model_version: str = ""
+) -> Explanation:
+    """`Client.explain_mri` on the server at DENSESCAN_URL, by default ``localhost:8001``."""
+    return shared_client().explain_mri(image, target=target, timeout_s=timeout_s, model_version=model_version)

@@ -9,12 +9,14 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any
 
-from . import _protocol
+from . import _explaining, _protocol
+from ._explaining import Question
 from ._faults import Call, translated
 from ._pipeline import run_in_order
 from ._protocol import Job
 from ._settings import CHANNEL_OPTIONS, DEFAULT_TIMEOUT_S, Deadline, check_timeout, resolve_url
 from .errors import ClientClosed, DensescanError, ServerUnavailable
+from .explanation import Explanation
 from .images import ImageSource
 from .results import Classification
 from .status import ServerStatus
@@ -176,6 +178,74 @@ class Client:
         job, limit = Job.of(task, threshold, model_version), self._limit(timeout_s)
         return run_in_order(lambda image: self._classify(job, image, limit), images, in_flight)
 
+    def explain_xray(
+        self,
+        image: ImageSource,
+        *,
+        target: str | None = None,
+        threshold: float | None = None,
+        timeout_s: float | None = None,
+        model_version: str = "",
+    ) -> Explanation:
+        """Classify a frontal chest X-ray, and show with Grad-CAM what speaks for a label.
+
+        Args:
+            image: As in `classify_xray`.
+            target: The label to explain; by default the one that is decided on.
+            threshold: As in `classify_xray`.
+            timeout_s: Longest to wait for the server, in seconds; by default the client's.
+            model_version: Version of the served gradient model; by default the newest.
+
+        Raises:
+            ValueError: There is no such label, or an argument is outside its range.
+            DensescanError: As in `classify_xray`.
+        """
+        return self.explain(
+            XRAY, image, target=target, threshold=threshold, timeout_s=timeout_s, model_version=model_version
+        )
+
+    def explain_mri(
+        self,
+        image: ImageSource,
+        *,
+        target: str | None = None,
+        timeout_s: float | None = None,
+        model_version: str = "",
+    ) -> Explanation:
+        """Classify a brain MRI slice, and show with Grad-CAM what speaks for a label; see `explain_xray`."""
+        return self.explain(MRI, image, target=target, timeout_s=timeout_s, model_version=model_version)
+
+    def explain(
+        self,
+        task: str | Task,
+        image: ImageSource,
+        *,
+        target: str | None = None,
+        threshold: float | None = None,
+        timeout_s: float | None = None,
+        model_version: str = "",
+    ) -> Explanation:
+        """Explain a picture for the task of that name; see `explain_xray`."""
+        return self._explain(Question.of(task, target, threshold, model_version), image, self._limit(timeout_s))
+
+    def explain_many(
+        self,
+        task: str | Task,
+        images: Iterable[ImageSource],
+        *,
+        in_flight: int = 8,
+        target: str | None = None,
+        threshold: float | None = None,
+        timeout_s: float | None = None,
+        model_version: str = "",
+    ) -> Iterator[Explanation | DensescanError]:
+        """Explain pictures, several at once, and yield the results in their order; see `classify_many`.
+
+        An `Explanation` keeps its picture, up to a megabyte.
+        """
+        question, limit = Question.of(task, target, threshold, model_version), self._limit(timeout_s)
+        return run_in_order(lambda image: self._explain(question, image, limit), images, in_flight)
+
     def is_ready(self, *, timeout_s: float | None = None) -> bool:
         """Whether a server answers at the address and its models take requests."""
         try:
@@ -234,6 +304,25 @@ class Client:
         if job.needs_operating_point:
             point = self._operating_point(job.task, _protocol.answered_version(result), deadline)
         return _protocol.parse_classification(job, loaded, result, operating_point=point, elapsed_ms=elapsed_ms)
+
+    def _explain(self, question: Question, image: ImageSource, timeout_s: float) -> Explanation:
+        self._check_open()
+        loaded = _explaining.load(image)
+        deadline = Deadline(timeout_s)
+        self._reach(deadline, question.model)
+        start = time.perf_counter()
+        result = self._call("infer", deadline, question.model, **_explaining.infer_arguments(question, loaded))
+        elapsed_ms = (time.perf_counter() - start) * 1000
+        log.debug("%s answered in %.1f ms", question.model, elapsed_ms)
+        point = None
+        if question.job.needs_operating_point:
+            # The classifier's: the gradient model of a version is made from the classifier of that version.
+            point = self._operating_point(question.job.task, _protocol.answered_version(result), deadline)
+        decision = _explaining.parse_decision(question, loaded, result, operating_point=point, elapsed_ms=elapsed_ms)
+        further = question.follow_up(decision)
+        if further is not None:
+            result = self._call("infer", deadline, further.model, **_explaining.infer_arguments(further, loaded))
+        return _explaining.parse_explanation(question, loaded, result, decision)
 
     def _operating_point(self, task: Task, version: str, deadline: Deadline) -> float:
         """The threshold of one version of a model; a new version may bring a new one."""

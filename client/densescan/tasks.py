@@ -18,6 +18,9 @@ CHANNELS: Final = 3
 IMAGE_SHAPE: Final = (IMAGE_SIZE, IMAGE_SIZE, CHANNELS)
 """Shape of one preprocessed image, height x width x channels, uint8."""
 
+HEATMAP_SHAPE: Final = (7, 7)
+"""Height and width of a Grad-CAM map: the network's last feature map, float32."""
+
 MAX_BATCH_SIZE: Final = 16
 """Largest batch that a served model executes at once."""
 

@@ -1,0 +1,182 @@
+"""Requests and answers of the gradient models, without sending any: shared by every kind of client."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ._protocol import Job, LoadedImage, parse_classification
+from .dicom import is_dataset
+from .errors import InferenceFailed, InvalidImage
+from .explanation import MAX_PICTURE_SIDE, Explanation
+from .images import ImageSource, describe, open_picture, read_bytes
+from .preprocessing import DETAIL, fit, replicate
+from .results import Classification
+from .tasks import CLASS_INDEX_NAME, HEATMAP_NAME, HEATMAP_SHAPE, IMAGE_SHAPE, INPUT_NAME, OUTPUT_NAME, Task
+
+PREDICTED = -1
+"""The class index that asks for the most probable label."""
+
+_TOLERANCE = 0.01  # of FP16
+
+
+@dataclass(frozen=True)
+class Question:
+    """What to ask a gradient model, checked before any picture is read.
+
+    Attributes:
+        job: What to classify.
+        target: The label to explain; None for the one that is decided on.
+    """
+
+    job: Job
+    target: str | None
+
+    @classmethod
+    def of(cls, task: str | Task, target: str | None, threshold: float | None, model_version: str) -> Question:
+        """A question of these arguments; ValueError says which of them is wrong."""
+        job = Job.of(task, threshold, model_version)
+        if target is not None and target not in job.task.labels:
+            raise ValueError(f"target is {target!r}; a {job.task.title} is one of {', '.join(job.task.labels)}")
+        return cls(job, target)
+
+    @property
+    def model(self) -> str:
+        """Name of the model that is asked, with the version if one is wanted."""
+        return self.job.task.gradcam + (f" version {self.job.model_version}" if self.job.model_version else "")
+
+    def follow_up(self, classification: Classification) -> Question | None:
+        """What must be asked as well, to the version that answered.
+
+        The model explains the most probable label unless it is told another. Where a threshold decided for a
+        less probable one, that is the label to explain.
+        """
+        probabilities = classification.probabilities
+        if self.target is not None or classification.label == max(probabilities, key=probabilities.__getitem__):
+            return None
+        job = replace(self.job, model_version=classification.model_version)
+        return Question(job, classification.label)
+
+
+@dataclass(frozen=True)
+class ExplainedImage:
+    """One picture, ready to be sent and to be drawn on.
+
+    Attributes:
+        loaded: What is sent: the same pixels as for classifying.
+        picture: 8-bit grey, upright, with sides of at most 1024 pixels.
+        size: Width and height before that reduction.
+    """
+
+    loaded: LoadedImage
+    picture: Image.Image
+    size: tuple[int, int]
+
+
+def load(image: ImageSource) -> ExplainedImage:
+    """Read and preprocess one picture, and keep it for drawing."""
+    name = describe(image)
+    if hasattr(image, "read") and not is_dataset(image):
+        image = read_bytes(image)  # it is decoded twice
+    try:
+        whole = open_picture(image)
+        # A decoder may reduce a large file before it is classified; so it does here, for the same pixels to the bit.
+        seen = open_picture(image, at_least=DETAIL) if min(whole.image.size) >= 2 * DETAIL else whole
+    except InvalidImage as error:
+        raise InvalidImage(name, error.reason) from error
+    loaded = LoadedImage(
+        name if whole.source == "<bytes>" else whole.source,
+        replicate(fit(seen.image)),
+        whole.modality,
+        whole.warnings,
+    )
+    return ExplainedImage(loaded, _bounded(whole.image), whole.image.size)
+
+
+def _bounded(image: Image.Image) -> Image.Image:
+    if max(image.size) <= MAX_PICTURE_SIDE:
+        return image.copy()  # the caller's own may change
+    reduced = image.copy()
+    reduced.thumbnail((MAX_PICTURE_SIDE, MAX_PICTURE_SIDE), Image.Resampling.LANCZOS)
+    return reduced
+
+
+def infer_arguments(question: Question, image: ExplainedImage) -> dict[str, Any]:
+    """Keyword arguments of ``InferenceServerClient.infer``."""
+    from tritonclient.grpc import InferInput, InferRequestedOutput
+
+    task = question.job.task
+    pixels = InferInput(INPUT_NAME, [1, *IMAGE_SHAPE], "UINT8")  # type: ignore[no-untyped-call]
+    pixels.set_data_from_numpy(image.loaded.pixels[np.newaxis])  # type: ignore[no-untyped-call]
+    number = PREDICTED if question.target is None else task.labels.index(question.target)
+    index = InferInput(CLASS_INDEX_NAME, [1, 1], "INT32")  # type: ignore[no-untyped-call]
+    index.set_data_from_numpy(np.array([[number]], np.int32))  # type: ignore[no-untyped-call]
+    return {
+        "model_name": task.gradcam,
+        "model_version": question.job.model_version,
+        "inputs": [pixels, index],
+        "outputs": [
+            InferRequestedOutput(name)  # type: ignore[no-untyped-call]
+            for name in (OUTPUT_NAME, HEATMAP_NAME)
+        ],
+    }
+
+
+def parse_decision(
+    question: Question, image: ExplainedImage, result: Any, *, operating_point: float | None, elapsed_ms: float
+) -> Classification:
+    """The classification in an ``InferResult``; arguments and errors as in `parse_classification`."""
+    classification = parse_classification(
+        question.job, image.loaded, result, operating_point=operating_point, elapsed_ms=elapsed_ms
+    )
+    return replace(classification, model=question.job.task.gradcam)
+
+
+def parse_explanation(
+    question: Question, image: ExplainedImage, result: Any, classification: Classification
+) -> Explanation:
+    """An ``InferResult`` and the decision as an `Explanation`.
+
+    Raises:
+        InferenceFailed: The answer is no map.
+    """
+    return Explanation(
+        classification=classification,
+        target=question.target or classification.label,
+        heatmap=parse_heatmap(question.job.task, result),
+        picture=image.picture,
+        size=image.size,
+    )
+
+
+def parse_heatmap(task: Task, result: Any) -> npt.NDArray[np.float32]:
+    """The map in an ``InferResult`` of one picture: float32 [7, 7] in 0..1, read-only."""
+    try:
+        answer = result.as_numpy(HEATMAP_NAME)
+    except ValueError as error:  # fewer bytes than the shape announces
+        raise _bad_map(task, f"{HEATMAP_NAME!r} is damaged: {error}") from error
+    if answer is None:
+        raise _bad_map(task, f"no output named {HEATMAP_NAME!r}")
+    if answer.dtype != np.float32 or answer.shape != (1, *HEATMAP_SHAPE):
+        raise _bad_map(task, f"{answer.dtype} {_shape(answer.shape)}; expected float32 {_shape((1, *HEATMAP_SHAPE))}")
+    if not (answer.min() >= -_TOLERANCE and answer.max() <= 1 + _TOLERANCE):  # false for NaN, too
+        raise _bad_map(task, f"a map with values from {answer.min()} to {answer.max()}")
+    heatmap: npt.NDArray[np.float32] = np.clip(answer[0], 0.0, 1.0)
+    heatmap.flags.writeable = False
+    return heatmap
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return str(list(shape))
+
+
+def _bad_map(task: Task, what: str) -> InferenceFailed:
+    return InferenceFailed(
+        f"{task.gradcam} answered something else than densescan expects: {what}. "
+        "Check that the server's model repository and this package are of the same release."
+    )
