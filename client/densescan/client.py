@@ -14,7 +14,9 @@ from ._explaining import Question
 from ._faults import Call, translated
 from ._pipeline import run_in_order
 from ._protocol import Job
-from ._settings import CHANNEL_OPTIONS, DEFAULT_TIMEOUT_S, Deadline, check_timeout, resolve_url
+from ._retries import Retries
+from ._settings import Deadline, check_timeout
+from ._targets import channel_options, credentials, target
 from .errors import ClientClosed, DensescanError, ServerUnavailable
 from .explanation import Explanation
 from .images import ImageSource
@@ -40,26 +42,79 @@ class Client:
             print(result.label, result.confidence)
         ```
 
+    Each argument that is not given is taken from its environment variable, such as
+    DENSESCAN_TIMEOUT_S for `timeout_s`.
+
     Args:
-        url: ``host:port`` of the server's gRPC endpoint; by default the environment variable
-            DENSESCAN_URL, else ``localhost:8001``.
-        timeout_s: Longest to wait for the server's answer to one picture, in seconds.
+        url: ``host:port`` of the server's gRPC endpoint; several with commas between, or
+            ``dns:///name:port``, take turns, and those that are down are left out. By default the
+            variable DENSESCAN_URL, else ``localhost:8001``.
+        timeout_s: Longest to wait for the answer to one picture, with all retries, in seconds;
+            by default 10.
+        retries: How often to send a request again whose connection broke before the answer, or
+            whose server was starting; by default 2, with growing pauses.
+        retry_overloaded: Send again, too, what a full queue refused; by default that is an
+            `Overloaded` at once.
+        tls: Encrypt; by default if one of the following is given.
+        ca_certificate: PEM file of the authority that the server's certificate is checked by; by
+            default those that gRPC brings along.
+        client_certificate: PEM file that the client proves itself with, for mutual TLS.
+        client_key: PEM file of its private key.
+        server_name: The name in the server's certificate, if it is not the one in `url`.
+        metadata: What goes with each request, such as ``{"authorization": "Bearer ..."}``, or a
+            function that answers it and is asked anew for each request.
+        keepalive_s: Seconds of silence under a request after which the connection is probed; by
+            default 30.
+        max_pixels: Refuse larger pictures before decoding them; by default 50 million.
+        max_file_bytes: Refuse longer files before decoding them; by default 64 MiB.
 
     Raises:
-        ValueError: `url` is a web address, or `timeout_s` is not positive and finite.
+        ValueError: An option is outside its range; the message says which.
     """
 
-    def __init__(self, url: str | None = None, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
-        self.url = resolve_url(url)
-        self.timeout_s = check_timeout(timeout_s)
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        timeout_s: float | None = None,
+        retries: int | None = None,
+        retry_overloaded: bool | None = None,
+        tls: bool | None = None,
+        ca_certificate: FilePath | None = None,
+        client_certificate: FilePath | None = None,
+        client_key: FilePath | None = None,
+        server_name: str | None = None,
+        metadata: Metadata | None = None,
+        keepalive_s: float | None = None,
+        max_pixels: int | None = None,
+        max_file_bytes: int | None = None,
+    ) -> None:
+        self._options = Options.of(
+            url=url,
+            timeout_s=timeout_s,
+            retries=retries,
+            retry_overloaded=retry_overloaded,
+            tls=tls,
+            ca_certificate=ca_certificate,
+            client_certificate=client_certificate,
+            client_key=client_key,
+            server_name=server_name,
+            metadata=metadata,
+            keepalive_s=keepalive_s,
+            max_pixels=max_pixels,
+            max_file_bytes=max_file_bytes,
+        )
+        self.url = self._options.url
+        self.timeout_s = self._options.timeout_s
+        self._retries = Retries(self._options.retries, overloaded=self._options.retry_overloaded)
         self._lock = threading.Lock()
         self._connection: Any = None
-        self._closed = False
+        self._closing = threading.Event()
         self._reached = False
         self._operating_points: dict[tuple[str, str], float] = {}
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.url!r}{', closed' if self._closed else ''})"
+        return f"{type(self).__name__}({self.url!r}{', closed' if self._closing.is_set() else ''})"
 
     def __enter__(self) -> Client:
         return self
@@ -72,7 +127,7 @@ class Client:
     def close(self) -> None:
         """Close the connection; requests under way and later ones raise `ClientClosed`."""
         with self._lock:
-            self._closed = True
+            self._closing.set()
             connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -249,7 +304,7 @@ class Client:
     def is_ready(self, *, timeout_s: float | None = None) -> bool:
         """Whether a server answers at the address and its models take requests."""
         try:
-            return bool(self._call("is_server_ready", Deadline(self._limit(timeout_s)), "its status", reached=False))
+            return bool(self._send("is_server_ready", Deadline(self._limit(timeout_s)), "its status", reached=False))
         except ClientClosed:
             raise
         except DensescanError:
@@ -292,7 +347,7 @@ class Client:
 
     def _classify(self, job: Job, image: ImageSource, timeout_s: float) -> Classification:
         self._check_open()
-        loaded = _protocol.load(image)
+        loaded = _protocol.load(image, self._options)
         deadline = Deadline(timeout_s)
         self._reach(deadline, job.model)
         arguments = _protocol.infer_arguments(job, loaded)
@@ -302,7 +357,7 @@ class Client:
         log.debug("%s answered in %.1f ms", job.model, elapsed_ms)
         point = None
         if job.needs_operating_point:
-            point = self._operating_point(job.task, _protocol.answered_version(result), deadline)
+            point = self._operating_point(job.task, job.task.classifier, _protocol.answered_version(result), deadline)
         return _protocol.parse_classification(job, loaded, result, operating_point=point, elapsed_ms=elapsed_ms)
 
     def _explain(self, question: Question, image: ImageSource, timeout_s: float) -> Explanation:
@@ -316,21 +371,20 @@ class Client:
         log.debug("%s answered in %.1f ms", question.model, elapsed_ms)
         point = None
         if question.job.needs_operating_point:
-            # The classifier's: the gradient model of a version is made from the classifier of that version.
-            point = self._operating_point(question.job.task, _protocol.answered_version(result), deadline)
+            point = self._operating_point(
+                question.job.task, question.job.task.gradcam, _protocol.answered_version(result), deadline
+            )
         decision = _explaining.parse_decision(question, loaded, result, operating_point=point, elapsed_ms=elapsed_ms)
         further = question.follow_up(decision)
         if further is not None:
             result = self._call("infer", deadline, further.model, **_explaining.infer_arguments(further, loaded))
         return _explaining.parse_explanation(question, loaded, result, decision)
 
-    def _operating_point(self, task: Task, version: str, deadline: Deadline) -> float:
+    def _operating_point(self, task: Task, model: str, version: str, deadline: Deadline) -> float:
         """The threshold of one version of a model; a new version may bring a new one."""
-        key = (task.classifier, version)
+        key = (model, version)
         if key not in self._operating_points:
-            response = self._call(
-                "get_model_config", deadline, task.classifier, model_name=task.classifier, model_version=version
-            )
+            response = self._call("get_model_config", deadline, model, model_name=model, model_version=version)
             self._operating_points[key] = _protocol.parse_operating_point(task, response)
         return self._operating_points[key]
 
@@ -341,10 +395,29 @@ class Client:
             self._reached = True
 
     def _call(self, method: str, deadline: Deadline, about: str, *, reached: bool = True, **arguments: Any) -> Any:
+        """Send a request, and send it again where that is safe, all within the deadline."""
+        attempts = self._retries.begin(deadline)
+        while True:
+            try:
+                answer = self._send(method, deadline, about, reached=reached, **arguments)
+            except DensescanError as error:
+                pause = attempts.pause_s(error)
+                if pause is None:
+                    raise
+                log.debug("%s failed (%s): again in %.2f s", about, type(error).__name__, pause)
+                self._closing.wait(pause)
+            else:
+                self._retries.succeeded()
+                return answer
+
+    def _send(self, method: str, deadline: Deadline, about: str, *, reached: bool = True, **arguments: Any) -> Any:
         connection = self._connect()
+        headers = self._options.headers()
         with translated(Call(self.url, about, deadline.timeout_s, reached)):
             try:
-                return getattr(connection, method)(client_timeout=deadline.remaining_s(), **arguments)
+                return getattr(connection, method)(
+                    client_timeout=deadline.remaining_s(), headers=headers or None, **arguments
+                )
             except Exception as error:  # whatever gRPC says when another thread has closed the client
                 self._check_open(error)
                 raise
@@ -356,10 +429,10 @@ class Client:
                 from tritonclient.grpc import InferenceServerClient
 
                 self._connection = InferenceServerClient(  # type: ignore[no-untyped-call]
-                    self.url, channel_args=CHANNEL_OPTIONS
+                    target(self.url), creds=credentials(self._options), channel_args=channel_options(self._options)
                 )
             return self._connection
 
     def _check_open(self, cause: BaseException | None = None) -> None:
-        if self._closed:
+        if self._closing.is_set():
             raise ClientClosed(f"the client of {self.url} is closed; make a new one") from cause
