@@ -70,6 +70,8 @@ def options(environ: Mapping[str, str]) -> list[str]:
         # Dead peers are noticed, and callers spread over new servers, as connections do not live for ever.
         *("--grpc-keepalive-time=60000", "--grpc-keepalive-timeout=10000"),
         *("--grpc-max-connection-age=600000", "--grpc-max-connection-age-grace=60000"),
+        # Quantiles of the time in the server; Triton has counters and their means otherwise.
+        *("--metrics-config=summary_latencies=true", "--metrics-config=summary_quantiles=0.5:0.05,0.9:0.01,0.99:0.001"),
         f"--exit-timeout-secs={environ.get('DENSESCAN_EXIT_TIMEOUT_S', '30')}",
         *_closed(environ),
         *_tls(environ),
@@ -90,7 +92,8 @@ def _closed(environ: Mapping[str, str]) -> list[str]:
 
 
 def _tls(environ: Mapping[str, str]) -> list[str]:
-    return tls_options(*(environ.get(f"DENSESCAN_TLS_{name}", "") for name in ("CERT", "KEY", "CLIENT_CA")))
+    names = ("DENSESCAN_TLS_CERT", "DENSESCAN_TLS_KEY", "DENSESCAN_TLS_CLIENT_CA")
+    return tls_options(*(environ.get(name, "") for name in names))
 
 
 def _tracing(environ: Mapping[str, str]) -> list[str]:
