@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from ._options import Options
 from ._protocol import Job, LoadedImage, parse_classification
 from .dicom import is_dataset
 from .errors import InferenceFailed, InvalidImage
@@ -78,15 +79,16 @@ class ExplainedImage:
     size: tuple[int, int]
 
 
-def load(image: ImageSource) -> ExplainedImage:
-    """Read and preprocess one picture, and keep it for drawing."""
+def load(image: ImageSource, options: Options) -> ExplainedImage:
+    """Read and preprocess one picture, within the limits of the client, and keep it for drawing."""
     name = describe(image)
+    limits = {"max_pixels": options.max_pixels, "max_bytes": options.max_file_bytes}
     if hasattr(image, "read") and not is_dataset(image):
-        image = read_bytes(image)  # it is decoded twice
+        image = read_bytes(image, max_bytes=options.max_file_bytes)  # it is decoded twice
     try:
-        whole = open_picture(image)
+        whole = open_picture(image, **limits)
         # A decoder may reduce a large file before it is classified; so it does here, for the same pixels to the bit.
-        seen = open_picture(image, at_least=DETAIL) if min(whole.image.size) >= 2 * DETAIL else whole
+        seen = open_picture(image, at_least=DETAIL, **limits) if min(whole.image.size) >= 2 * DETAIL else whole
     except InvalidImage as error:
         raise InvalidImage(name, error.reason) from error
     loaded = LoadedImage(

@@ -23,6 +23,7 @@ from .errors import (
 
 _QUEUE = ("exceeds maximum queue size", "request timeout expired")
 _NO_MODEL = ("unknown model", "is not at ready state", "is not found", "has no available versions", "is not ready")
+_LOADING = ("is not at ready state", "is not ready")
 _WEB_SERVER = ("http1.x", "http/1", "unimplemented", "405")
 
 
@@ -58,6 +59,21 @@ def translated(call: Call) -> Iterator[None]:
 def translate(status: str | None, details: str, call: Call) -> DensescanError:
     """The error for a gRPC status such as ``StatusCode.UNAVAILABLE`` and its message."""
     code = (status or "").rpartition(".")[2]
+    error = _translate(code, details, call)
+    error.transient = _is_transient(error, code, details.lower())
+    return error
+
+
+def _is_transient(error: DensescanError, code: str, text: str) -> bool:
+    """Nothing was executed, or nothing that a second execution would change, and the cause may pass."""
+    if isinstance(error, ServerUnavailable):
+        return code in ("UNAVAILABLE", "CANCELLED") and not any(part in text for part in _WEB_SERVER)
+    if isinstance(error, ModelNotFound):
+        return code == "UNAVAILABLE" and any(part in text for part in _LOADING)
+    return isinstance(error, Overloaded)
+
+
+def _translate(code: str, details: str, call: Call) -> DensescanError:
     text = details.lower()
     if code in ("UNAVAILABLE", "INVALID_ARGUMENT", "NOT_FOUND") and any(part in text for part in _NO_MODEL):
         return _model_not_found(details, call)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ._options import Options
 from ._settings import check_threshold, check_version
 from .errors import InferenceFailed
 from .images import ImageSource, open_picture
@@ -68,9 +69,9 @@ class LoadedImage:
         return (f"the DICOM header says modality {self.modality}; a {task.title} is {expected}", *self.warnings)
 
 
-def load(image: ImageSource) -> LoadedImage:
-    """Read and preprocess one picture."""
-    picture = open_picture(image, at_least=DETAIL)
+def load(image: ImageSource, options: Options) -> LoadedImage:
+    """Read and preprocess one picture, within the limits of the client."""
+    picture = open_picture(image, at_least=DETAIL, max_pixels=options.max_pixels, max_bytes=options.max_file_bytes)
     return LoadedImage(picture.source, replicate(fit(picture.image)), picture.modality, picture.warnings)
 
 

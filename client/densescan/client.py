@@ -12,6 +12,7 @@ from typing import Any
 from . import _explaining, _protocol
 from ._explaining import Question
 from ._faults import Call, translated
+from ._options import FilePath, Metadata, Options
 from ._pipeline import run_in_order
 from ._protocol import Job
 from ._retries import Retries
@@ -362,7 +363,7 @@ class Client:
 
     def _explain(self, question: Question, image: ImageSource, timeout_s: float) -> Explanation:
         self._check_open()
-        loaded = _explaining.load(image)
+        loaded = _explaining.load(image, self._options)
         deadline = Deadline(timeout_s)
         self._reach(deadline, question.model)
         start = time.perf_counter()

@@ -14,7 +14,13 @@ from __future__ import annotations
 
 
 class DensescanError(Exception):
-    """Root of every error that densescan raises on purpose."""
+    """Root of every error that densescan raises on purpose.
+
+    Attributes:
+        transient: The same request may succeed after a pause: nothing has to be changed first.
+    """
+
+    transient: bool = False
 
 
 class InvalidImage(DensescanError, ValueError):

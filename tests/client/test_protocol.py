@@ -8,6 +8,7 @@ from PIL import Image
 from tritonclient.grpc import InferResult, service_pb2
 
 from densescan import _protocol
+from densescan._options import Options
 from densescan._protocol import Job
 from densescan.errors import InferenceFailed
 from densescan.tasks import MRI, XRAY
@@ -23,7 +24,7 @@ def parsed(job: Job, response: Any, operating_point: float | None = None) -> Any
 
 
 def test_a_request_carries_one_picture_as_raw_bytes(film: Image.Image) -> None:
-    image = _protocol.load(film)
+    image = _protocol.load(film, Options.of())
     arguments = _protocol.infer_arguments(Job.of("mri", None, "3"), image)
     (tensor,), (output,) = arguments["inputs"], arguments["outputs"]
     assert (arguments["model_name"], arguments["model_version"]) == ("mri_densenet121", "3")

@@ -1,0 +1,78 @@
+"""From the options to what gRPC wants: a target, channel options, credentials."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from ._options import Options
+from ._settings import CHANNEL_OPTIONS
+from .errors import ServerUnavailable
+
+
+def channel_options(options: Options) -> list[tuple[str, Any]]:
+    """Options of gRPC itself for the channel."""
+    chosen: dict[str, Any] = dict(CHANNEL_OPTIONS)
+    chosen["grpc.keepalive_time_ms"] = int(options.keepalive_s * 1000)
+    # Several addresses take turns, and one that is down is left out until it is back.
+    chosen["grpc.lb_policy_name"] = "round_robin"
+    name = options.server_name
+    if name is None and options.tls and "," in options.url:
+        name = options.url.split(",")[0].strip().rpartition(":")[0]  # gRPC sees addresses only
+    if name is not None:
+        chosen["grpc.ssl_target_name_override"] = name
+        chosen["grpc.default_authority"] = name
+    return list(chosen.items())
+
+
+def credentials(options: Options) -> Any:
+    """TLS credentials, or None for a plain connection.
+
+    Raises:
+        ValueError: A file cannot be read; the message names it and never shows its content.
+    """
+    if not options.tls:
+        return None
+    import grpc
+
+    return grpc.ssl_channel_credentials(  # type: ignore[no-untyped-call]
+        root_certificates=_read("ca_certificate", options.ca_certificate),
+        private_key=_read("client_key", options.client_key),
+        certificate_chain=_read("client_certificate", options.client_certificate),
+    )
+
+
+def target(url: str) -> str:
+    """What gRPC is to connect to: `url` itself, or the addresses that a list of servers resolves to.
+
+    Raises:
+        ServerUnavailable: No name in the list resolves.
+    """
+    if "," not in url:
+        return url
+    found: dict[str, set[str]] = {"ipv4": set(), "ipv6": set()}
+    for server in filter(None, (part.strip() for part in url.split(","))):
+        host, _, port = server.rpartition(":")
+        try:
+            resolved = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+        except (OSError, ValueError):
+            continue  # the others may do
+        for family, *_, address in resolved:
+            if family == socket.AF_INET:
+                found["ipv4"].add(f"{address[0]!s}:{port}")
+            elif family == socket.AF_INET6:
+                found["ipv6"].add(f"[{address[0]!s}]:{port}")
+    for scheme, addresses in found.items():
+        if addresses:  # gRPC takes one family at a time
+            return f"{scheme}:{','.join(sorted(addresses))}"
+    raise ServerUnavailable(f"no server available at {url}: none of the names resolves to an address")
+
+
+def _read(name: str, path: str | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise ValueError(f"{name} {path} cannot be read: {error.strerror}") from error
