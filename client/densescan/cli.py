@@ -1,4 +1,4 @@
-"""Entry point of the command ``densescan``; the commands themselves are in `_commands`."""
+"""Entry point of the command ``densescan``; the commands themselves are in `_commands` and `_explain_command`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def main() -> None:
     if missing:
         sys.stderr.write(f"The command line needs {' and '.join(missing)}: pip install 'densescan[cli]'\n")
         raise SystemExit(2)
-    from ._commands import app
+    from ._explain_command import app
 
     app(prog_name="densescan")
 

@@ -1,0 +1,215 @@
+"""``densescan explain``: overlays, a contact sheet and the numbers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+from ._commands import (
+    AsJson,
+    Exit,
+    Files,
+    Timeout,
+    Url,
+    _client,
+    _exit_code,
+    _expand,
+    _json_row,
+    app,
+)
+from ._figures import contact_sheet
+from ._settings import DEFAULT_TIMEOUT_S
+from .cli_tables import Row, failure_lines, make_console, print_classifications
+from .colormaps import COLORMAPS, DEFAULT_COLORMAP
+from .errors import ModelNotFound, ServerUnavailable
+from .explanation import Explanation
+from .overlay import DEFAULT_ALPHA
+from .tasks import MRI, RESEARCH_ONLY, XRAY, Task
+
+SHEET_ROWS = 10
+"""Pictures on one contact sheet; more make further sheets."""
+
+explain_app = typer.Typer(
+    rich_markup_mode="rich", no_args_is_help=True, help="Show with Grad-CAM what speaks for a label."
+)
+app.add_typer(explain_app, name="explain")
+
+Output = Annotated[
+    Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the pictures; it is made if need be.")
+]
+Target = Annotated[
+    str | None, typer.Option("--target", metavar="LABEL", help="The label to explain; by default the one decided on.")
+]
+Alpha = Annotated[
+    float, typer.Option("--alpha", min=0.0, max=1.0, help="How much of the picture the hottest place hides.")
+]
+Colormap = Annotated[str, typer.Option("--colormap", metavar="NAME", help=f"One of {', '.join(COLORMAPS)}.")]
+
+_WRITES = """
+
+Writes FILE.png, the overlay, for each picture, and contact-sheet.png with all of them: original, map, overlay and
+the probabilities as bars.
+
+[bold]Exit codes[/bold]  as of densescan classify
+"""
+
+
+@explain_app.command(
+    "xray",
+    help="""Explain frontal chest X-rays.
+
+    [bold]Examples[/bold]
+
+      densescan explain xray film.png -o out
+      densescan explain xray films/ -o out --target PNEUMONIA
+    """
+    + _WRITES,
+)
+def _explain_xray(
+    files: Files,
+    output: Output,
+    target: Target = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="PNEUMONIA from this probability on; by default the model's own."),
+    ] = None,
+    alpha: Alpha = DEFAULT_ALPHA,
+    colormap: Colormap = DEFAULT_COLORMAP,
+    as_json: AsJson = False,
+    url: Url = None,
+    timeout: Timeout = DEFAULT_TIMEOUT_S,
+) -> None:
+    _explain(XRAY, files, Sheets(output, alpha, colormap), target, threshold, url, timeout, as_json=as_json)
+
+
+@explain_app.command(
+    "mri",
+    help="""Explain brain MRI slices.
+
+    [bold]Examples[/bold]
+
+      densescan explain mri slice.png -o out
+      densescan explain mri slices/ -o out --json > numbers.jsonl
+    """
+    + _WRITES,
+)
+def _explain_mri(
+    files: Files,
+    output: Output,
+    target: Target = None,
+    alpha: Alpha = DEFAULT_ALPHA,
+    colormap: Colormap = DEFAULT_COLORMAP,
+    as_json: AsJson = False,
+    url: Url = None,
+    timeout: Timeout = DEFAULT_TIMEOUT_S,
+) -> None:
+    _explain(MRI, files, Sheets(output, alpha, colormap), target, None, url, timeout, as_json=as_json)
+
+
+class Sheets:
+    """The pictures of one call: an overlay for each explanation, and a sheet for each ten of them."""
+
+    def __init__(self, folder: Path, alpha: float, colormap: str) -> None:
+        if colormap not in COLORMAPS:
+            raise typer.BadParameter(f"choose one of {', '.join(COLORMAPS)}", param_hint="--colormap")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise typer.BadParameter(f"cannot make the folder {folder}: {error}", param_hint="--output") from error
+        self.folder, self.alpha, self.colormap = folder, alpha, colormap
+        self.sheets: list[Path] = []
+        self._names: set[str] = set()
+        self._waiting: list[Explanation] = []
+
+    def add(self, explanation: Explanation) -> Path:
+        """Write the overlay, and the sheet if it is full; returns the overlay's path."""
+        path = explanation.save(self.folder / self._name(explanation), self.alpha, self.colormap)
+        self._waiting.append(explanation)
+        if len(self._waiting) == SHEET_ROWS:
+            self.finish()
+        return path
+
+    def finish(self) -> None:
+        """Write the last sheet."""
+        if self._waiting:
+            number = f"-{len(self.sheets) + 1}" if self.sheets else ""
+            self.sheets.append(self.folder / f"contact-sheet{number}.png")
+            sheet = contact_sheet(self._waiting, alpha=self.alpha, colormap=self.colormap)
+            sheet.save(self.sheets[-1])
+            self._waiting.clear()
+
+    def _name(self, explanation: Explanation) -> str:
+        """The picture's own name, with a number where two folders hold the same or a sheet is called so."""
+        stem = Path(explanation.classification.source or "picture").stem
+        name, number = stem, 1
+        while name in self._names or name.startswith("contact-sheet"):
+            number += 1
+            name = f"{number}-{stem}"
+        self._names.add(name)
+        return f"{name}.png"
+
+
+def _explain(
+    task: Task,
+    files: list[Path],
+    sheets: Sheets,
+    target: str | None,
+    threshold: float | None,
+    url: str | None,
+    timeout_s: float,
+    *,
+    as_json: bool,
+) -> None:
+    if target is not None and target not in task.labels:
+        raise typer.BadParameter(f"choose one of {', '.join(task.labels)}", param_hint="--target")
+    paths = _expand(files)
+    rows: list[Row] = []
+    screen = make_console(stderr=True)
+    progress = Progress(console=screen, transient=True, disable=len(paths) == 1 or not screen.is_terminal)
+    with _client(url, timeout_s) as client, progress:
+        outcomes = client.explain_many(task, paths, target=target, threshold=threshold)
+        for path, outcome in progress.track(zip(paths, outcomes, strict=True), total=len(paths)):
+            if isinstance(outcome, Explanation):
+                overlay = _written(sheets, outcome)
+                rows.append((str(path), outcome.classification))
+                numbers = {**outcome.to_dict(), "overlay": str(overlay)}
+            else:
+                rows.append((str(path), outcome))
+                numbers = _json_row(task, rows[-1])
+            if as_json:
+                typer.echo(json.dumps(numbers))
+            if isinstance(outcome, (ServerUnavailable, ModelNotFound)):
+                break  # the rest would meet the same
+    sheets.finish()
+    if not as_json:
+        _tell(task, rows, sheets)
+    if len(rows) < len(paths):
+        screen.print(f"{len(paths) - len(rows)} of {len(paths)} pictures were not tried.")
+    raise typer.Exit(_exit_code(rows))
+
+
+def _written(sheets: Sheets, explanation: Explanation) -> Path:
+    try:
+        return sheets.add(explanation)
+    except OSError as error:
+        make_console(stderr=True).print(f"cannot write to {sheets.folder}: {error}", style="red", markup=False)
+        raise typer.Exit(Exit.USAGE) from error
+
+
+def _tell(task: Task, rows: list[Row], sheets: Sheets) -> None:
+    errors = make_console(stderr=True)
+    for line in failure_lines(rows):
+        errors.print(line, style="red", markup=False)
+    if sheets.sheets:
+        console = make_console()
+        print_classifications(console, task, rows)
+        for path in sheets.sheets:
+            console.print(f"all at a glance: {path}", markup=False, soft_wrap=True)
+        console.print(RESEARCH_ONLY, style="dim")
+
+
+__all__ = ["app"]
