@@ -94,7 +94,8 @@ class Options:
         """What goes with the next request: the metadata, and the trace that the caller is in."""
         import sys
 
-        headers = dict(self.metadata() if callable(self.metadata) else self.metadata)
+        metadata = self.metadata() if callable(self.metadata) else self.metadata
+        headers = {name.lower(): value for name, value in metadata.items()}  # gRPC takes no other
         if "opentelemetry" in sys.modules:
             from opentelemetry.propagate import inject
 

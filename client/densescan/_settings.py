@@ -28,13 +28,13 @@ CHANNEL_OPTIONS: Final[list[tuple[str, int]]] = [
 
 
 def resolve_url(url: str | None) -> str:
-    """The gRPC address to call: `url`, else DENSESCAN_URL, else ``localhost:8001``.
+    """The gRPC address to call, or several with commas between: `url`, else DENSESCAN_URL, else ``localhost:8001``.
 
     Raises:
         ValueError: It is a web address, which is Triton's HTTP port and not the gRPC one.
     """
-    address = (url or os.environ.get(URL_VARIABLE) or DEFAULT_URL).strip()
-    if address.startswith(("http://", "https://", "grpc://")):
+    address = (url or os.environ.get(URL_VARIABLE, "")).strip() or DEFAULT_URL
+    if any(part.strip().startswith(("http://", "https://", "grpc://")) for part in address.split(",")):
         raise ValueError(f"address {address!r}: give host:port of the gRPC endpoint, such as {DEFAULT_URL}")
     return address
 

@@ -1,0 +1,51 @@
+"""A repository of models that answer at once, or after a second, for what the real server does at the edges.
+
+They are Triton's own Python models: nothing has to be trained or compiled, and they load in a moment.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from densescan.tasks import TASKS
+
+SLOW_S = 0.6
+
+_MODEL = """
+import time
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        responses = []
+        for request in requests:
+            images = pb_utils.get_input_tensor_by_name(request, "image").as_numpy()
+            time.sleep({sleep_s})
+            white = images.reshape(len(images), -1).mean(axis=1, keepdims=True) / 255
+            others = np.repeat((1 - white) / {others}, {others}, axis=1)
+            probabilities = np.concatenate([others, white], axis=1).astype(np.float32)
+            responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("probabilities", probabilities)]))
+        return responses
+"""
+
+
+def write_repository(root: Path) -> Path:
+    """X-ray answers at once with the mean brightness; MRI takes SLOW_S, one at a time, and lets two wait."""
+    for task in TASKS.values():
+        folder = root / task.classifier
+        (folder / "1").mkdir(parents=True)
+        sleep_s = 0 if task.name == "xray" else SLOW_S
+        (folder / "1/model.py").write_text(_MODEL.format(sleep_s=sleep_s, others=len(task.labels) - 1))
+        queue = 64 if task.name == "xray" else 2
+        (folder / "config.pbtxt").write_text(f"""
+            name: "{task.classifier}" backend: "python" max_batch_size: 1
+            input [ {{ name: "image" data_type: TYPE_UINT8 format: FORMAT_NHWC dims: [ 224, 224, 3 ] }} ]
+            output [ {{ name: "probabilities" data_type: TYPE_FP32 dims: [ {len(task.labels)} ] }} ]
+            instance_group [ {{ kind: KIND_CPU count: 1 }} ]
+            dynamic_batching {{ default_queue_policy {{ max_queue_size: {queue} }} }}
+            parameters {{ key: "operating_point" value {{ string_value: "0.25" }} }}
+        """)
+    return root

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from densescan import Client
+from densescan._options import OPTIONS, Options
+from densescan._targets import channel_options, credentials, target
+from densescan.errors import ServerUnavailable
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in OPTIONS.values():
+        monkeypatch.delenv(variable, raising=False)
+
+
+def test_every_argument_of_a_client_has_its_variable() -> None:
+    arguments = list(inspect.signature(Client).parameters)
+    assert arguments == list(OPTIONS) == list(Options.__dataclass_fields__)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value", "default"),
+    [
+        ("url", "gpu:9001", "gpu:9001", "localhost:8001"),
+        ("timeout_s", "2.5", 2.5, 10.0),
+        ("retries", "7", 7, 2),
+        ("retry_overloaded", "yes", True, False),
+        ("tls", "1", True, False),
+        ("ca_certificate", "ca.pem", "ca.pem", None),
+        ("server_name", "triton.internal", "triton.internal", None),
+        ("metadata", "Authorization=Bearer x=y, tenant=a", {"authorization": "Bearer x=y", "tenant": "a"}, {}),
+        ("keepalive_s", "5", 5.0, 30.0),
+        ("max_pixels", "1000", 1000, 50_000_000),
+        ("max_file_bytes", "2000", 2000, 64 * 2**20),
+    ],
+)
+def test_an_option_is_the_argument_then_the_variable_then_the_default(
+    monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: Any, default: Any
+) -> None:
+    assert getattr(Options.of(), name) == default
+    monkeypatch.setenv(OPTIONS[name], text)
+    assert getattr(Options.of(), name) == value
+    assert getattr(Options.of(**{name: value}), name) == value
+    monkeypatch.setenv(OPTIONS[name], " ")
+    assert getattr(Options.of(), name) == default
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "expected"),
+    [
+        ("DENSESCAN_TIMEOUT_S", "soon", "expected a number"),
+        ("DENSESCAN_RETRIES", "2.5", "expected a whole number"),
+        ("DENSESCAN_TLS", "maybe", "expected true or false"),
+        ("DENSESCAN_METADATA", "token", "expected name=value"),
+        ("DENSESCAN_RETRIES", "-1", "retries is -1; expected 0 or more"),
+        ("DENSESCAN_KEEPALIVE_S", "0", "keepalive_s is 0.0; expected 1 or more"),
+        ("DENSESCAN_TIMEOUT_S", "inf", "timeout_s"),
+    ],
+)
+def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, text: str, expected: str) -> None:
+    monkeypatch.setenv(variable, text)
+    with pytest.raises(ValueError, match=expected):
+        Client()
+
+
+def test_half_of_a_client_certificate_is_refused() -> None:
+    with pytest.raises(ValueError, match="belong together"):
+        Client(client_certificate="client.pem")
+
+
+def test_a_certificate_implies_tls_unless_it_is_turned_off() -> None:
+    assert Options.of(ca_certificate=Path("ca.pem")).tls
+    assert not Options.of(ca_certificate="ca.pem", tls=False).tls
+
+
+def test_a_certificate_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"ca_certificate .*nowhere\.pem cannot be read"):
+        credentials(Options.of(ca_certificate=tmp_path / "nowhere.pem"))
+
+
+def test_metadata_of_a_function_is_asked_for_each_request() -> None:
+    tokens = iter(["one", "two"])
+    options = Options.of(metadata=lambda: {"Authorization": next(tokens)})
+    assert [options.headers() for _ in range(2)] == [{"authorization": "one"}, {"authorization": "two"}]
+
+
+def test_a_list_of_servers_becomes_addresses_that_take_turns() -> None:
+    assert target("gpu:8001") == "gpu:8001"
+    assert target("dns:///gpu:8001") == "dns:///gpu:8001"
+    assert target("127.0.0.2:8001, 127.0.0.1:8002,") == "ipv4:127.0.0.1:8002,127.0.0.2:8001"
+    assert target("[::1]:8001,[::1]:8002") == "ipv6:[::1]:8001,[::1]:8002"
+    assert dict(channel_options(Options.of()))["grpc.lb_policy_name"] == "round_robin"
+
+
+def test_a_list_goes_on_without_the_names_that_do_not_resolve() -> None:
+    assert target("127.0.0.1:8001,no-such-host.invalid:8001") == "ipv4:127.0.0.1:8001"
+    with pytest.raises(ServerUnavailable, match="none of the names resolves"):
+        target("no-such-host.invalid:8001,neither-this.invalid:8001")
+
+
+def test_the_certificate_of_a_list_of_servers_is_checked_by_the_first_name() -> None:
+    plain, listed = "gpu-1:8001", "gpu-1:8001,gpu-2:8001"
+    assert "grpc.default_authority" not in dict(channel_options(Options.of(url=plain, tls=True)))
+    assert dict(channel_options(Options.of(url=listed, tls=True)))["grpc.default_authority"] == "gpu-1"
+    named = dict(channel_options(Options.of(url=listed, server_name="triton")))
+    assert named["grpc.ssl_target_name_override"] == "triton"
+
+
+def test_credentials_never_show_in_the_repr() -> None:
+    assert "secret" not in repr(Client(metadata={"authorization": "secret"}))

@@ -1,0 +1,201 @@
+"""The SDK against the real tritonserver where things go wrong: killed, stopped, full, out of date."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from densescan import Classification, Client
+from densescan.errors import DeadlineExceeded, DensescanError, ModelNotFound, Overloaded, ServerUnavailable
+from server import EmbeddedTriton
+from tests.docker import certificates
+
+from .quick_models import SLOW_S, write_repository
+
+pytestmark = pytest.mark.triton
+
+BRIGHT = np.full((224, 224), 220, np.uint8)
+BRIGHT[:, :20] = 200
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_repository(tmp_path_factory.mktemp("quick"))
+
+
+@pytest.fixture(scope="module")
+def server(repository: Path) -> Iterator[EmbeddedTriton]:
+    with EmbeddedTriton(repository, exit_timeout_s=2) as triton:
+        yield triton
+
+
+@contextmanager
+def takes(least: float, most: float) -> Iterator[None]:
+    start = time.monotonic()
+    yield
+    assert least <= time.monotonic() - start <= most
+
+
+def kill(server: EmbeddedTriton) -> None:
+    server.send_signal(signal.SIGKILL)
+    server.wait()
+
+
+def test_a_model_answers_with_its_operating_point(server: EmbeddedTriton) -> None:
+    with Client(server.grpc_url) as client:
+        result = client.classify_xray(BRIGHT)
+    assert (result.label, result.threshold, result.model_version) == ("PNEUMONIA", 0.25, "1")
+    assert result.confidence == pytest.approx(BRIGHT.mean() / 255, abs=1e-3)
+
+
+def test_a_wrong_version_is_a_model_not_found_at_once(server: EmbeddedTriton) -> None:
+    with Client(server.grpc_url, retries=9) as client, takes(0, 2):
+        with pytest.raises(ModelNotFound, match="version 7") as caught:
+            client.classify_xray(BRIGHT, model_version="7")
+        assert not caught.value.transient
+        with pytest.raises(ModelNotFound, match="xray_gradcam"):
+            client.explain_xray(BRIGHT)
+
+
+def test_a_full_queue_is_overloaded_at_once_and_spoils_nobody_else(server: EmbeddedTriton) -> None:
+    def call(_: int) -> tuple[Any, float]:
+        start = time.monotonic()
+        try:
+            outcome: Any = client.classify_mri(BRIGHT)
+        except DensescanError as error:
+            outcome = error
+        return outcome, time.monotonic() - start
+
+    with Client(server.grpc_url) as client, ThreadPoolExecutor(8) as pool:
+        client.status()
+        outcomes = list(pool.map(call, range(8)))
+    refused = [seconds for outcome, seconds in outcomes if isinstance(outcome, Overloaded)]
+    answered = [outcome for outcome, _ in outcomes if isinstance(outcome, Classification)]
+    assert len(refused) + len(answered) == 8
+    assert 2 <= len(answered) <= 5
+    assert max(refused) < SLOW_S / 2
+
+
+def test_who_asks_for_it_waits_until_the_queue_has_room(server: EmbeddedTriton) -> None:
+    with Client(server.grpc_url, retry_overloaded=True, retries=20, timeout_s=20) as client:
+        results = list(client.classify_many("mri", [BRIGHT] * 5, in_flight=5))
+    assert all(isinstance(result, Classification) for result in results)
+
+
+def test_a_stopped_process_is_a_deadline_exceeded_in_time(server: EmbeddedTriton) -> None:
+    with Client(server.grpc_url, retries=9) as client:
+        client.classify_xray(BRIGHT)
+        server.send_signal(signal.SIGSTOP)
+        try:
+            with takes(0.4, 1.5), pytest.raises(DeadlineExceeded):
+                client.classify_xray(BRIGHT, timeout_s=0.5)
+            with Client(server.grpc_url) as stranger, takes(0.4, 1.5), pytest.raises(ServerUnavailable):
+                stranger.classify_xray(BRIGHT, timeout_s=0.5)
+        finally:
+            server.send_signal(signal.SIGCONT)
+        assert client.classify_xray(BRIGHT).label == "PNEUMONIA"
+
+
+def test_leaving_early_cancels_at_the_server(server: EmbeddedTriton) -> None:
+    """A request whose caller has given up frees its place in the queue."""
+    with Client(server.grpc_url) as client:
+        client.status()
+        with ThreadPoolExecutor(3) as pool:
+            waiting = [pool.submit(client.classify_mri, BRIGHT, timeout_s=0.3) for _ in range(3)]
+            for call in waiting:
+                with pytest.raises(DeadlineExceeded):
+                    call.result()
+        time.sleep(SLOW_S)
+        with takes(0, 1.8 * SLOW_S):
+            client.classify_mri(BRIGHT)
+
+
+@pytest.mark.slow
+def test_a_server_killed_in_mid_call_is_unavailable_and_found_again_when_it_is_back(server: EmbeddedTriton) -> None:
+    with Client(server.grpc_url, timeout_s=30) as client, ThreadPoolExecutor(1) as pool:
+        client.status()
+        call = pool.submit(client.classify_mri, BRIGHT)
+        time.sleep(SLOW_S / 3)
+        kill(server)
+        with takes(0, 3), pytest.raises(ServerUnavailable) as caught:
+            call.result()
+        assert caught.value.transient
+
+        patient = Client(server.grpc_url, timeout_s=60, retries=60)
+        call = pool.submit(patient.classify_mri, BRIGHT)
+        server.restart()
+        assert call.result().label == "pituitary"
+        assert client.classify_xray(BRIGHT).label == "PNEUMONIA"
+        patient.close()
+
+
+@pytest.mark.slow
+def test_a_call_survives_a_kill_and_a_restart_when_it_may_be_sent_again(server: EmbeddedTriton) -> None:
+    with Client(server.grpc_url, timeout_s=60, retries=60) as client, ThreadPoolExecutor(1) as pool:
+        client.status()
+        call = pool.submit(client.classify_mri, BRIGHT)
+        time.sleep(SLOW_S / 3)
+        kill(server)
+        server.restart()
+        assert call.result().label == "pituitary"
+
+
+@pytest.mark.slow
+def test_of_several_servers_one_may_die(server: EmbeddedTriton, repository: Path) -> None:
+    with (
+        EmbeddedTriton(repository, models=["xray_densenet121"], exit_timeout_s=2) as other,
+        Client(f"{server.grpc_url},{other.grpc_url}", timeout_s=5) as client,
+    ):
+        for _ in range(4):
+            client.classify_xray(BRIGHT)
+        counts = [_executed(each) for each in (server, other)]
+        assert min(counts) >= 1, "they take turns"
+        killer = threading.Timer(0.2, kill, [other])
+        killer.start()
+        end = time.monotonic() + 1.5
+        while time.monotonic() < end:
+            client.classify_xray(BRIGHT)
+        killer.join()
+
+
+def _executed(server: EmbeddedTriton) -> int:
+    from tritonclient.grpc import InferenceServerClient
+
+    with InferenceServerClient(server.grpc_url) as client:
+        statistics = client.get_inference_statistics("xray_densenet121")
+    return int(statistics.model_stats[0].inference_count)
+
+
+@pytest.mark.slow
+def test_mutual_tls_lets_in_who_has_a_certificate(repository: Path, tmp_path: Path) -> None:
+    folder = certificates.make(tmp_path / "tls")
+    files = {
+        "tls_cert": folder / "server.pem",
+        "tls_key": folder / "server-key.pem",
+        "tls_client_ca": folder / "ca.pem",
+    }
+    ours = {"client_certificate": folder / "client.pem", "client_key": folder / "client-key.pem"}
+    with EmbeddedTriton(repository, models=["xray_densenet121"], exit_timeout_s=2, **files) as server:
+        port = server.grpc_url.rpartition(":")[2]
+        with Client(server.grpc_url, ca_certificate=folder / "ca.pem", **ours) as client:
+            assert client.classify_xray(BRIGHT, timeout_s=20).label == "PNEUMONIA"
+        with Client(f"127.0.0.1:{port},127.0.0.1:{port}", ca_certificate=folder / "ca.pem", **ours) as client:
+            assert client.is_ready()
+        strangers: list[dict[str, Any]] = [
+            {},
+            {"ca_certificate": folder / "ca.pem"},
+            {"tls": True, **ours},
+            {"ca_certificate": folder / "ca.pem", "server_name": "somebody.else", **ours},
+        ]
+        for options in strangers:
+            with Client(server.grpc_url, timeout_s=2, **options) as client, pytest.raises(ServerUnavailable):
+                client.classify_xray(BRIGHT)
