@@ -1,4 +1,6 @@
-"""What the server images start: check the weights, then become tritonserver with closed doors.
+"""What the server images start: check the weights, then run tritonserver with closed doors.
+
+It ends when the process of a model has died, with exit code 1, so that whatever runs containers starts it again.
 
 Everything is set by environment variables, so that compose.yaml, the Kubernetes files and ``docker run`` say the same:
 
@@ -28,9 +30,11 @@ from pathlib import Path
 
 try:
     from manifest import ManifestError, check_versions  # in the image they lie beside this file
+    from stubs import run_watched
     from tls import TlsError, tls_options
 except ImportError:
     from server.manifest import ManifestError, check_versions
+    from server.stubs import run_watched
     from server.tls import TlsError, tls_options
 
 log = logging.getLogger("densescan")
@@ -67,6 +71,8 @@ def options(environ: Mapping[str, str]) -> list[str]:
         *(["--model-config-name=cpu", "--allow-gpu-metrics=false"] if profile == "cpu" else []),
         *("--model-control-mode=none", "--strict-readiness=true", "--disable-auto-complete-config"),
         *(f"--grpc-address={address}", f"--http-address={address}", f"--metrics-address={address}"),
+        # Instances that name a resource wait for it: on the CPU, one inference at a time has all the cores.
+        "--rate-limit=execution_count",
         # Dead peers are noticed, and callers spread over new servers, as connections do not live for ever.
         *("--grpc-keepalive-time=60000", "--grpc-keepalive-timeout=10000"),
         *("--grpc-max-connection-age=600000", "--grpc-max-connection-age-grace=60000"),
@@ -108,7 +114,7 @@ def _tracing(environ: Mapping[str, str]) -> list[str]:
 
 
 def main() -> None:
-    """Check, then hand over to tritonserver: it keeps this process id, and so gets the container's signals."""
+    """Check, then run tritonserver until it ends."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
         arguments = options(os.environ)
@@ -121,7 +127,7 @@ def main() -> None:
         sys.exit(1)
     log.info("the weights of %d model versions are the released ones", len(checked))
     program = os.environ.get("DENSESCAN_TRITONSERVER", TRITONSERVER)
-    os.execv(program, [program, *arguments, *sys.argv[1:]])
+    sys.exit(run_watched([program, *arguments, *sys.argv[1:]]))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,12 @@ import numpy.typing as npt
 from densescan.tasks import INPUT_NAME, OUTPUT_NAME, Task
 from server.repository import RepositoryModel, read_repository
 
-_DEFAULTS = {"INFERENCE_NUM_THREADS": "0", "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
+_DEFAULTS = {
+    "INFERENCE_NUM_THREADS": "0",
+    "PERFORMANCE_HINT": "LATENCY",
+    "NUM_STREAMS": "1",
+    "ENABLE_CPU_PINNING": "NO",
+}
 
 
 class RawNetwork:

@@ -21,6 +21,7 @@ from .logs import parse_line
 from .manifest import ManifestError, check_versions
 from .process import ServerProcess
 from .repository import Profile, RepositoryModel, asks_for_gpu, overlay, read_repository
+from .stubs import EVERY_S, dead_stubs
 from .tls import StrPath, TlsError, tls_options
 
 DEFAULT_REPOSITORY = Path(__file__).resolve().parent.parent / "model_repository"
@@ -199,9 +200,14 @@ class EmbeddedTriton:
                 return False
 
     def wait(self) -> int:
-        """Wait until the server ends by itself or by a signal, and return its exit code (negative: a signal)."""
-        code = self._running().wait()
-        assert code is not None
+        """Wait until the server ends by itself or by a signal, and return its exit code (negative: a signal).
+
+        A server that has lost a model's process is ended, since it would never answer for that model again.
+        """
+        process = self._running()
+        while (code := process.wait(EVERY_S)) is None:
+            if dead_stubs(process.pid):
+                process.send_signal(signal.SIGKILL)
         return code
 
     def send_signal(self, number: signal.Signals) -> None:
@@ -270,6 +276,8 @@ class EmbeddedTriton:
             *(f"--grpc-address={self._host}", f"--grpc-port={grpc}"),
             *(f"--http-address={self._host}", f"--http-port={http_}"),
             *(f"--metrics-address={self._host}", f"--metrics-port={metrics}"),
+            # Instances that name a resource wait for it: on the CPU, one inference at a time has all the cores.
+            "--rate-limit=execution_count",
             *("--allow-gpu-metrics=false", f"--exit-timeout-secs={self._exit_timeout_s}"),
             *self._tls_options,
             f"--log-verbose={self._log_verbose}",

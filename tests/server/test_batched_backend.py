@@ -211,6 +211,7 @@ class TestOpenVINO:
             "INFERENCE_NUM_THREADS": "1",
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",
+            "ENABLE_CPU_PINNING": "NO",
             "INFERENCE_PRECISION_HINT": "f32",
         }
 

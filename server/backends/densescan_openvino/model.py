@@ -8,6 +8,7 @@ container, with the ``openvino`` package installed, and a model's config may say
 ``INFERENCE_NUM_THREADS``  ``"0"``       0: every core that the process may use
 ``PERFORMANCE_HINT``       ``LATENCY``   LATENCY or THROUGHPUT
 ``NUM_STREAMS``            ``"1"``       inferences at once; Triton sends one at a time
+``ENABLE_CPU_PINNING``     ``"NO"``      YES ties each thread to a core, whoever else needs that core
 ``INFERENCE_PRECISION``    the CPU's     what is not int8: f32, or bf16 where the CPU has it
 ``range_of_<input>``       no limit      LOW:HIGH; a request with another number is refused
 =====================  ============  ==================================================
@@ -79,6 +80,8 @@ def properties(settings: Settings) -> dict[str, str]:
         "INFERENCE_NUM_THREADS": str(settings.threads("INFERENCE_NUM_THREADS")),
         "PERFORMANCE_HINT": settings.parameters.get("PERFORMANCE_HINT", "LATENCY"),
         "NUM_STREAMS": settings.parameters.get("NUM_STREAMS", "1"),
+        # Triton, and often the client, share the cores: a thread tied to a busy one keeps all the others waiting.
+        "ENABLE_CPU_PINNING": settings.parameters.get("ENABLE_CPU_PINNING", "NO"),
     }
     if "INFERENCE_PRECISION" in settings.parameters:
         chosen["INFERENCE_PRECISION_HINT"] = settings.parameters["INFERENCE_PRECISION"]
