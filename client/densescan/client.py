@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any
 
 from . import _explaining, _protocol
+from ._base import ClientBase
 from ._explaining import Question
 from ._faults import Call, translated
-from ._options import FilePath, Metadata, Options
 from ._pipeline import run_in_order
 from ._protocol import Job
-from ._retries import Retries
 from ._settings import Deadline, check_timeout
 from ._targets import channel_options, credentials, target
 from .errors import ClientClosed, DensescanError, ServerUnavailable
@@ -30,7 +28,7 @@ log = logging.getLogger("densescan")
 _POLL_S = 0.2
 
 
-class Client:
+class Client(ClientBase):
     """Calls the classifiers of one Triton server.
 
     Constructing it does not connect: the first request does. One client serves any number of
@@ -43,79 +41,8 @@ class Client:
             print(result.label, result.confidence)
         ```
 
-    Each argument that is not given is taken from its environment variable, such as
-    DENSESCAN_TIMEOUT_S for `timeout_s`.
-
-    Args:
-        url: ``host:port`` of the server's gRPC endpoint; several with commas between, or
-            ``dns:///name:port``, take turns, and those that are down are left out. By default the
-            variable DENSESCAN_URL, else ``localhost:8001``.
-        timeout_s: Longest to wait for the answer to one picture, with all retries, in seconds;
-            by default 10.
-        retries: How often to send a request again whose connection broke before the answer, or
-            whose server was starting; by default 2, with growing pauses.
-        retry_overloaded: Send again, too, what a full queue refused; by default that is an
-            `Overloaded` at once.
-        tls: Encrypt; by default if one of the following is given.
-        ca_certificate: PEM file of the authority that the server's certificate is checked by; by
-            default those that gRPC brings along.
-        client_certificate: PEM file that the client proves itself with, for mutual TLS.
-        client_key: PEM file of its private key.
-        server_name: The name in the server's certificate, if it is not the one in `url`.
-        metadata: What goes with each request, such as ``{"authorization": "Bearer ..."}``, or a
-            function that answers it and is asked anew for each request.
-        keepalive_s: Seconds of silence under a request after which the connection is probed; by
-            default 30.
-        max_pixels: Refuse larger pictures before decoding them; by default 50 million.
-        max_file_bytes: Refuse longer files before decoding them; by default 64 MiB.
-
-    Raises:
-        ValueError: An option is outside its range; the message says which.
+    The arguments, and their environment variables, are those of `ClientBase`.
     """
-
-    def __init__(
-        self,
-        url: str | None = None,
-        *,
-        timeout_s: float | None = None,
-        retries: int | None = None,
-        retry_overloaded: bool | None = None,
-        tls: bool | None = None,
-        ca_certificate: FilePath | None = None,
-        client_certificate: FilePath | None = None,
-        client_key: FilePath | None = None,
-        server_name: str | None = None,
-        metadata: Metadata | None = None,
-        keepalive_s: float | None = None,
-        max_pixels: int | None = None,
-        max_file_bytes: int | None = None,
-    ) -> None:
-        self._options = Options.of(
-            url=url,
-            timeout_s=timeout_s,
-            retries=retries,
-            retry_overloaded=retry_overloaded,
-            tls=tls,
-            ca_certificate=ca_certificate,
-            client_certificate=client_certificate,
-            client_key=client_key,
-            server_name=server_name,
-            metadata=metadata,
-            keepalive_s=keepalive_s,
-            max_pixels=max_pixels,
-            max_file_bytes=max_file_bytes,
-        )
-        self.url = self._options.url
-        self.timeout_s = self._options.timeout_s
-        self._retries = Retries(self._options.retries, overloaded=self._options.retry_overloaded)
-        self._lock = threading.Lock()
-        self._connection: Any = None
-        self._closing = threading.Event()
-        self._reached = False
-        self._operating_points: dict[tuple[str, str], float] = {}
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.url!r}{', closed' if self._closing.is_set() else ''})"
 
     def __enter__(self) -> Client:
         return self
@@ -343,9 +270,6 @@ class Client:
             index=self._call("get_model_repository_index", deadline, about),
         )
 
-    def _limit(self, timeout_s: float | None) -> float:
-        return self.timeout_s if timeout_s is None else check_timeout(timeout_s)
-
     def _classify(self, job: Job, image: ImageSource, timeout_s: float) -> Classification:
         self._check_open()
         loaded = _protocol.load(image, self._options)
@@ -433,7 +357,3 @@ class Client:
                     target(self.url), creds=credentials(self._options), channel_args=channel_options(self._options)
                 )
             return self._connection
-
-    def _check_open(self, cause: BaseException | None = None) -> None:
-        if self._closing.is_set():
-            raise ClientClosed(f"the client of {self.url} is closed; make a new one") from cause
