@@ -1,35 +1,61 @@
-"""Work on many items at once and hand the results out in order, holding only a few."""
+"""Work on many items at once and hand the results out, holding only a few."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from .errors import ClientClosed, DensescanError
+from .images import describe
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def run_in_order(
-    work: Callable[[Item], Result], items: Iterable[Item], in_flight: int
+def run_many(
+    work: Callable[[Item], Result], items: Iterable[Item], in_flight: int, *, ordered: bool = True
 ) -> Iterator[Result | DensescanError]:
-    """Yield ``work(item)`` for each item in order, with at most `in_flight` items taken ahead.
+    """Yield ``work(item)`` for each item, with at most `in_flight` items taken ahead.
 
-    A `DensescanError` that `work` raises is yielded in the item's place; any other error, and
-    `ClientClosed`, which every later item would meet as well, is raised.
+    A `DensescanError` that `work` raises is yielded in the item's place, with the item's name as
+    its `source`; any other error, and `ClientClosed`, which every later item would meet as well, is
+    raised.
+
+    Args:
+        work: What to do with one item, in a thread.
+        items: Taken as they are needed.
+        in_flight: How many are worked on at once.
+        ordered: Yield in the order of the items, and not each as soon as it is done.
 
     Raises:
         ValueError: `in_flight` is below 1; at the call, not at the first item.
     """
+    if check_in_flight(in_flight) and ordered:
+        return _in_order(work, items, in_flight)
+    return _as_completed(work, items, in_flight)
+
+
+def check_in_flight(in_flight: int) -> int:
+    """`in_flight` if it is 1 or more, else ValueError."""
     if in_flight < 1:
         raise ValueError(f"in_flight is {in_flight}; expected 1 or more")
-    return _run(work, items, in_flight)
+    return in_flight
 
 
-def _run(work: Callable[[Item], Result], items: Iterable[Item], in_flight: int) -> Iterator[Result | DensescanError]:
+def spoils_only(error: DensescanError, item: object) -> DensescanError:
+    """The error of one item among many, named after it; raised if the others would meet it as well."""
+    if isinstance(error, ClientClosed):
+        raise error
+    if error.source is None:
+        error.source = describe(item)
+    return error
+
+
+def _in_order(
+    work: Callable[[Item], Result], items: Iterable[Item], in_flight: int
+) -> Iterator[Result | DensescanError]:
     waiting: deque[Future[Result | DensescanError]] = deque()
     pool = ThreadPoolExecutor(in_flight, thread_name_prefix="densescan")
     try:
@@ -44,10 +70,28 @@ def _run(work: Callable[[Item], Result], items: Iterable[Item], in_flight: int) 
         pool.shutdown(wait=False, cancel_futures=True)
 
 
+def _as_completed(
+    work: Callable[[Item], Result], items: Iterable[Item], in_flight: int
+) -> Iterator[Result | DensescanError]:
+    running: set[Future[Result | DensescanError]] = set()
+    pool = ThreadPoolExecutor(in_flight, thread_name_prefix="densescan")
+    try:
+        for item in items:
+            running.add(pool.submit(_outcome, work, item))
+            if len(running) == in_flight:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
 def _outcome(work: Callable[[Item], Result], item: Item) -> Result | DensescanError:
     try:
         return work(item)
-    except ClientClosed:
-        raise
     except DensescanError as error:
-        return error
+        return spoils_only(error, item)

@@ -12,7 +12,7 @@ from . import _explaining, _protocol
 from ._base import ClientBase
 from ._explaining import Question
 from ._faults import Call, translated
-from ._pipeline import run_in_order
+from ._pipeline import run_many
 from ._protocol import Job
 from ._settings import Deadline, check_timeout
 from ._targets import channel_options, credentials, target
@@ -71,8 +71,10 @@ class Client(ClientBase):
         """Classify a frontal chest X-ray as NORMAL or PNEUMONIA.
 
         Args:
-            image: A path, the bytes of a file, a binary file object, a PIL image, or an array:
-                uint8 or uint16, [height, width] or [height, width, 1, 3 or 4].
+            image: A path, the bytes of a file or a binary file object (JPEG, PNG, TIFF, BMP, GIF,
+                WebP, JPEG 2000, PNM, DICOM); a PIL image; a pydicom Dataset; a `Picture` of
+                `densescan.frames`; or an array, [height, width] or [height, width, 1, 3 or 4], of
+                uint8 0..255, uint16 0..65535, bool, float 0..1 or float 0..255, low being black.
             threshold: Call it PNEUMONIA from this probability on, 0 to 1; by default the
                 operating point that the served model was released with.
             timeout_s: Longest to wait for the server, in seconds; by default the client's.
@@ -134,11 +136,12 @@ class Client(ClientBase):
         images: Iterable[ImageSource],
         *,
         in_flight: int = 8,
+        ordered: bool = True,
         threshold: float | None = None,
         timeout_s: float | None = None,
         model_version: str = "",
     ) -> Iterator[Classification | DensescanError]:
-        """Classify pictures, several at once, and yield the results in their order.
+        """Classify pictures, several at once, and yield the results in the pictures' order.
 
         At most `in_flight` pictures are read ahead of the result that is handed out, so `images`
         may be endless. Stopping early drops what has not been sent.
@@ -147,19 +150,21 @@ class Client(ClientBase):
             task: ``"xray"`` or ``"mri"``.
             images: Pictures as in `classify_xray`, read as they are needed.
             in_flight: How many to decode and send at once, 1 or more.
+            ordered: If False, yield each result as soon as it is there; its `source` says whose it is.
             threshold: As in `classify_xray`.
             timeout_s: Longest to wait for the server for each picture, in seconds.
             model_version: Version of the served model; by default the newest.
 
         Yields:
-            For each picture a `Classification`, or the error instance that only it met.
+            For each picture a `Classification`, or the error instance that only it met; both name
+            the picture as `source`.
 
         Raises:
             ValueError: There is no such task, or an argument is outside its range; at the call.
             ClientClosed: The client has been closed.
         """
         job, limit = Job.of(task, threshold, model_version), self._limit(timeout_s)
-        return run_in_order(lambda image: self._classify(job, image, limit), images, in_flight)
+        return run_many(lambda image: self._classify(job, image, limit), images, in_flight, ordered=ordered)
 
     def explain_xray(
         self,
@@ -217,6 +222,7 @@ class Client(ClientBase):
         images: Iterable[ImageSource],
         *,
         in_flight: int = 8,
+        ordered: bool = True,
         target: str | None = None,
         threshold: float | None = None,
         timeout_s: float | None = None,
@@ -227,7 +233,7 @@ class Client(ClientBase):
         An `Explanation` keeps its picture, up to a megabyte.
         """
         question, limit = Question.of(task, target, threshold, model_version), self._limit(timeout_s)
-        return run_in_order(lambda image: self._explain(question, image, limit), images, in_flight)
+        return run_many(lambda image: self._explain(question, image, limit), images, in_flight, ordered=ordered)
 
     def is_ready(self, *, timeout_s: float | None = None) -> bool:
         """Whether a server answers at the address and its models take requests."""

@@ -18,9 +18,12 @@ class DensescanError(Exception):
 
     Attributes:
         transient: The same request may succeed after a pause: nothing has to be changed first.
+        source: The picture that it is about, as results name it; None where it is about no
+            picture, or the caller knows which.
     """
 
     transient: bool = False
+    source: str | None = None
 
 
 class InvalidImage(DensescanError, ValueError):
@@ -33,7 +36,7 @@ class InvalidImage(DensescanError, ValueError):
 
     def __init__(self, source: str, reason: str) -> None:
         super().__init__(f"{source}: {reason}")
-        self.source = source
+        self.source: str = source
         self.reason = reason
 
     def __reduce__(self) -> tuple[type[InvalidImage], tuple[str, str]]:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from densescan._pipeline import run_in_order
-from densescan.errors import ClientClosed, InvalidImage
+from densescan._pipeline import run_many
+from densescan.errors import ClientClosed, InvalidImage, Overloaded
 
 
 def test_results_come_in_order_even_when_the_first_is_the_slowest() -> None:
@@ -16,7 +16,7 @@ def test_results_come_in_order_even_when_the_first_is_the_slowest() -> None:
         time.sleep(0.02 if item == 0 else 0)
         return item * 10
 
-    assert list(run_in_order(work, range(20), 4)) == [item * 10 for item in range(20)]
+    assert list(run_many(work, range(20), 4)) == [item * 10 for item in range(20)]
 
 
 def test_an_error_takes_the_place_of_its_own_item_only() -> None:
@@ -25,14 +25,14 @@ def test_an_error_takes_the_place_of_its_own_item_only() -> None:
             raise InvalidImage("b.png", "is empty")
         return item
 
-    first, second, third = run_in_order(work, range(3), 2)
+    first, second, third = run_many(work, range(3), 2)
     assert (first, third) == (0, 2)
     assert isinstance(second, InvalidImage)
 
 
 def test_endless_items_are_taken_only_as_far_as_in_flight() -> None:
     taken = itertools.count()
-    results = run_in_order(lambda item: item, taken, 3)
+    results = run_many(lambda item: item, taken, 3)
     assert next(results) == 0
     assert next(taken) == 3
     results.close()  # type: ignore[attr-defined]
@@ -51,8 +51,33 @@ def test_no_more_than_in_flight_run_at_once() -> None:
             running -= 1
         return item
 
-    assert len(list(run_in_order(work, range(20), 3))) == 20
+    assert len(list(run_many(work, range(20), 3))) == 20
     assert most == 3
+
+
+def test_as_completed_the_slowest_comes_last() -> None:
+    def work(item: int) -> int:
+        time.sleep(0.1 if item == 0 else 0)
+        return item
+
+    done = list(run_many(work, range(8), 3, ordered=False))
+    assert sorted(done) == list(range(8))
+    assert done.index(0) > 2
+
+
+def test_as_completed_takes_no_more_than_in_flight_ahead_and_names_the_item_that_failed() -> None:
+    def work(item: int) -> int:
+        if item == 1:
+            raise Overloaded("full")
+        return item
+
+    taken = itertools.count()
+    results = run_many(work, taken, 3, ordered=False)
+    outcomes = [next(results) for _ in range(6)]
+    assert next(taken) <= 6 + 3
+    (error,) = (outcome for outcome in outcomes if isinstance(outcome, Overloaded))
+    assert error.source == "<int>"
+    results.close()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("error", [ClientClosed("closed"), TypeError("a bug"), MemoryError()])
@@ -60,8 +85,9 @@ def test_what_is_not_one_items_fault_is_raised(error: Exception) -> None:
     def work(item: int) -> int:
         raise error
 
-    with pytest.raises(type(error)):
-        list(run_in_order(work, range(3), 2))
+    for ordered in (True, False):
+        with pytest.raises(type(error)):
+            list(run_many(work, range(3), 2, ordered=ordered))
 
 
 def test_stopping_early_drops_what_has_not_begun() -> None:
@@ -74,7 +100,7 @@ def test_stopping_early_drops_what_has_not_begun() -> None:
             hold.wait(5)
         return item
 
-    results = run_in_order(work, range(100), 2)
+    results = run_many(work, range(100), 2)
     next(results)
     results.close()  # type: ignore[attr-defined]
     hold.set()
@@ -88,15 +114,15 @@ def test_an_error_of_the_items_themselves_is_raised_in_its_place() -> None:
         raise OSError("the list of files broke off")
 
     with pytest.raises(OSError, match="broke off"):
-        list(run_in_order(lambda item: item, items(), 1))
+        list(run_many(lambda item: item, items(), 1))
 
 
 @pytest.mark.parametrize("in_flight", [0, -1])
 def test_a_wrong_in_flight_is_refused_at_the_call(in_flight: int) -> None:
     with pytest.raises(ValueError, match="in_flight"):
-        run_in_order(lambda item: item, [1], in_flight)
+        run_many(lambda item: item, [1], in_flight)
 
 
 def test_nothing_in_nothing_out() -> None:
     empty: list[int] = []
-    assert list(run_in_order(lambda item: item, empty, 4)) == []
+    assert list(run_many(lambda item: item, empty, 4)) == []
