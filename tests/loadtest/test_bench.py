@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from densescan.tasks import XRAY
+from loadtest import bench, document, measuring, tables
+from loadtest.server_side import Counters, cpu_s, memory_mb
+
+PLAN = measuring.Plan(seconds=0.3, warm_up_s=0.1, rounds=2, turns=10, open_s=0.4)
+
+
+@pytest.fixture(scope="module")
+def report(repository_of_tiny_networks: Path) -> dict[str, Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measuring, "CALLERS", (1, 4))
+        patch.setattr(measuring, "BATCH_SIZES", (1, 4))
+        measured = measuring.measure(repository_of_tiny_networks, PLAN, lambda what: None)
+    return json.loads(json.dumps(measured))  # as it is read from a file
+
+
+@pytest.mark.triton
+class TestOneRun:
+    def test_measures_every_way_in_every_round(self, report: dict[str, Any]) -> None:
+        assert [sorted(turn) for turn in report["rounds"]] == [
+            ["both_tasks", "encoded", "raw", "ready", "sdk_array", "sdk_file"]
+        ] * 2
+        assert all(turn[way]["per_second"] > 0 for turn in report["rounds"] for way in turn if way != "raw")
+
+    def test_claims_are_ratios_within_a_round(self, report: dict[str, Any]) -> None:
+        ratios = [turn["sdk_file"]["per_second"] / turn["sdk_array"]["per_second"] for turn in report["rounds"]]
+        assert report["claims"]["file_over_array"]["median"] == pytest.approx(sorted(ratios)[0])
+        assert set(report["claims"]) == set(tables.CLAIMS)
+
+    def test_sees_the_batches_that_were_executed(self, report: dict[str, Any]) -> None:
+        executed = report["closed"]["4"]["executed"]
+        assert sum(int(size) * count for size, count in executed.items()) > 0
+        assert all(1 <= int(size) <= 4 for size in executed)
+
+    def test_answers_or_refuses_everything_under_overload(self, report: dict[str, Any]) -> None:
+        for phases in report["overload"].values():
+            flood = phases["flood"]
+            assert tables.unanswered(flood) == 0
+            assert set(flood["failures"]) <= {"Overloaded"}
+
+    def test_says_what_it_could_not_measure(self, report: dict[str, Any]) -> None:
+        assert report["skipped"] == {"gradcam": f"{XRAY.gradcam} is not in the repository"}
+        assert report["gradcam"] == {}
+
+    def test_is_written_as_a_document_of_tables(self, report: dict[str, Any], tmp_path: Path) -> None:
+        text = document.markdown(report)
+        assert text.count("\n## ") == len(list(tables.all_rows(report))) + 1
+        assert "amx" in text or "avx" in text or "asimd" in text or "no vector instructions" in text
+        assert os.uname().nodename not in text
+        widths = {line.count(" | ") for block in text.split("\n\n") for line in block.splitlines() if "---:" in line}
+        assert widths
+        document.draw(report, tmp_path / "plot.svg")
+        assert (tmp_path / "plot.svg").read_text().startswith("<?xml")
+
+    def test_is_read_again_and_shown(self, report: dict[str, Any], tmp_path: Path) -> None:
+        path = tmp_path / "bench.json"
+        path.write_text(json.dumps(report))
+        app = _app()
+        shown = CliRunner().invoke(app, ["--read", str(path)])
+        assert shown.exit_code == 0, shown.output
+
+    def test_every_table_has_a_cell_for_every_head(self, report: dict[str, Any]) -> None:
+        console = Console(record=True, width=200, file=io.StringIO())
+        for rows in tables.all_rows(report):
+            assert rows.cells
+            assert {len(cells) for cells in rows.cells} == {len(rows.heads)}, rows.title
+        for table in tables.all_tables(report):
+            console.print(table)
+
+
+@pytest.mark.triton
+def test_a_server_tells_its_batches_and_its_cost(tiny_triton: Any) -> None:
+    counters = Counters(tiny_triton.grpc_url)
+    assert counters.serves(XRAY.classifier)
+    assert counters.executed(XRAY.classifier)  # the warm-up
+    assert memory_mb(tiny_triton.pid) > memory_mb(os.getpid()) / 10
+    assert cpu_s(tiny_triton.pid) > 0
+    counters.close()
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.json"
+    bench.write_aside(path, "1")
+    bench.write_aside(path, "2")
+    assert path.read_text() == "2"
+    assert [found.name for found in path.parent.iterdir()] == ["a.json"]
+
+
+def test_a_repository_without_the_network_is_refused_with_a_reason(tmp_path: Path) -> None:
+    ran = CliRunner().invoke(_app(), ["--model-repository", str(tmp_path), "-o", str(tmp_path / "bench.json")])
+    assert ran.exit_code == 2
+
+
+def _app() -> Any:
+    import typer
+
+    app = typer.Typer()
+    app.command()(bench.main)
+    return app
