@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import logging
 import os
 import shutil
 import signal
@@ -21,8 +22,10 @@ from .logs import parse_line
 from .manifest import ManifestError, check_versions
 from .process import ServerProcess
 from .repository import Profile, RepositoryModel, asks_for_gpu, overlay, read_repository
-from .stubs import EVERY_S, dead_stubs
+from .stubs import EVERY_S, StubWatch
 from .tls import StrPath, TlsError, tls_options
+
+log = logging.getLogger("densescan.server")
 
 DEFAULT_REPOSITORY = Path(__file__).resolve().parent.parent / "model_repository"
 LOOPBACK = "127.0.0.1"
@@ -90,6 +93,7 @@ class EmbeddedTriton:
         self._extra_options = tuple(extra_options)
         self._on_log = on_log
         self._process: ServerProcess | None = None
+        self._told_to_end = False
         self._folder: Path | None = None
         # Servers on one machine share /dev/shm: each keeps its regions apart by a name of its own.
         self._shm_prefix = f"densescan_{uuid.uuid4().hex[:12]}_"
@@ -205,14 +209,17 @@ class EmbeddedTriton:
         A server that has lost a model's process is ended, since it would never answer for that model again.
         """
         process = self._running()
+        watch = StubWatch(process.pid)
         while (code := process.wait(EVERY_S)) is None:
-            if dead_stubs(process.pid):
+            if not self._told_to_end and (dead := watch.dead()):
+                log.error("the process of a model has died (%s): ending the server", ", ".join(map(str, dead)))
                 process.send_signal(signal.SIGKILL)
         return code
 
     def send_signal(self, number: signal.Signals) -> None:
         """Pass a signal on to tritonserver, if it runs; SIGINT and SIGTERM end it gracefully."""
         if self._process is not None:
+            self._told_to_end = True
             self._process.send_signal(number)
 
     def stop(self) -> int | None:

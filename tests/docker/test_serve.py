@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import types
@@ -114,3 +115,22 @@ def test_the_images_own_files_serve_right_answers_and_stop_when_told(start_conta
     assert answer == pytest.approx(tiny.expected_probabilities(pictures), abs=1e-5)
     assert container.stop() == 0
     assert not container.healthy()
+
+
+@pytest.mark.triton
+def test_when_a_models_process_dies_the_container_ends_so_that_it_is_started_again(
+    start_container: Callable[..., Container],
+) -> None:
+    container = start_container()
+    (server,) = children(container.process.pid)
+    stubs = children(server)
+    assert len(stubs) == 2
+    os.kill(stubs[0], signal.SIGKILL)
+    assert container.process.wait(30) == 1
+    assert "the process of a model has died" in container.log.read_text()
+    assert not Path(f"/proc/{server}").exists()
+
+
+def children(pid: int) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, timeout=10)
+    return [int(line) for line in found.stdout.split()]

@@ -179,6 +179,27 @@ def test_told_to_stop_while_it_waits_to_start_again_it_stops(command: tuple[subp
 
 
 @pytest.mark.triton
+def test_a_model_whose_process_died_answers_again(command: tuple[subprocess.Popen[str], int]) -> None:
+    """Triton by itself would call such a model ready, and answer with errors, for ever."""
+    process, grpc = command
+    assert eventually(lambda: answers(grpc), 60)
+    stubs = [pid for pid in processes_mentioning(f" {tritonserver_of(grpc)} ".replace(" ", "\0")) if is_stub(pid)]
+    assert len(stubs) == 2
+    os.kill(stubs[0], signal.SIGKILL)
+    os.kill(stubs[1], signal.SIGKILL)
+    assert eventually(lambda: not answers(grpc), 10)
+    assert eventually(lambda: answers(grpc), 60)
+    process.terminate()
+    output, _ = process.communicate(timeout=60)
+    assert "the process of a model has died" in output
+    assert process.returncode == 0
+
+
+def is_stub(pid: int) -> bool:
+    return "triton_python_b" in Path(f"/proc/{pid}/comm").read_text()
+
+
+@pytest.mark.triton
 def test_a_server_that_runs_is_not_started_again(tiny_cpu: EmbeddedTriton) -> None:
     with pytest.raises(RuntimeError, match="stop it first"):
         tiny_cpu.restart()
