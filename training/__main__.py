@@ -1,6 +1,6 @@
 """``python -m training``."""
 
-from .cli import main
+from .explain_cli import main
 
 if __name__ == "__main__":
     main()

@@ -1,0 +1,110 @@
+"""``python -m training explain-check`` and ``explain-samples``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from densescan.tasks import Task, get_task
+
+from . import commands, layouts
+from .cli import DataOption, ManifestOption, RunOption, TaskOption, app, main
+from .console import err, out, progress
+from .data import Fold, load_fold
+from .manifest import Entry, ManifestError, of_fold, read_manifest
+
+RepositoryOption = Annotated[
+    Path, typer.Option("--model-repository", help="Where the exported gradient model is; its newest version is taken.")
+]
+FoldOption = Annotated[str, typer.Option("--fold", help="train, val, test, or official (the published test set).")]
+EXAMPLES = 6
+"""Images on a class's sheet of examples."""
+
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Another seed draws other images.")]
+
+
+@app.command("explain-check")
+def explain_check(
+    task: TaskOption,
+    data: DataOption = None,
+    run: RunOption = None,
+    model_repository: RepositoryOption = Path("model_repository"),
+    fold: FoldOption = "val",
+    images: Annotated[int, typer.Option("--images", min=1, help="Images of each class.")] = 30,
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the page. Default: in the run's folder.", show_default=False)
+    ] = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Measure whether the Grad-CAM maps tell the truth, and write a page with the figures and sheets of examples.
+
+    Deletion and insertion against random maps, the maps of shuffled weights, int8 against FP32, and what of the maps
+    lies outside the body. The weights are those of the run, the int8 form that of the model repository.
+    """
+    from . import explain_check, explain_page, explain_samples, explainers
+
+    found, trained = get_task(task.value), commands.newest_run(get_task(task.value), run)
+    version = explain_check.newest_version(model_repository, found)
+    data = layouts.find_data(found, data)
+    chosen = _load(found, read_manifest(trained.manifest, found.labels), fold, data, images, seed)
+    with err.status("explaining") as status:
+        figures = {"fold": fold, **explain_check.check(found, trained, version, chosen, status.update)}
+        explainer = explainers.openvino_file(version / explain_check.INT8)
+        examples = {}
+        for index, label in enumerate(found.labels):
+            some = np.flatnonzero(chosen.classes == index)[:EXAMPLES]
+            examples[label] = explain_samples.explain_images(found, chosen, some, data, version, explainer)
+    target = folder or trained.folder / "explain-check"
+    page = explain_page.write_page(target, found, figures, examples)
+    for what, value, wanted in explain_page.table(figures):
+        out.print(f"{what:<64} {value:<44} [dim]{wanted}[/]", soft_wrap=True)
+    out.print(f"\npage: [bold]{page}[/]", soft_wrap=True)
+
+
+@app.command("explain-samples")
+def explain_samples(
+    task: TaskOption,
+    data: DataOption = None,
+    manifest: ManifestOption = None,
+    model_repository: RepositoryOption = Path("model_repository"),
+    fold: FoldOption = "val",
+    folder: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of the pictures. Default: runs/<task>/explain-samples.", show_default=False),
+    ] = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Draw the original report's figure: four Grad-CAM samples, each as picture, map and overlay.
+
+    It needs the exported model and the images, no server and no training.
+    """
+    from . import explain_check, explain_samples
+
+    found = get_task(task.value)
+    version = explain_check.newest_version(model_repository, found)
+    data = layouts.find_data(found, data)
+    entries = read_manifest(manifest or commands.default_manifest(found), found.labels)
+    chosen = _load(found, entries, fold, data, explain_samples.SAMPLES, seed)
+    target = folder or Path("runs") / found.name / "explain-samples"
+    for path in explain_samples.write_samples(found, chosen, data, version, target, seed):
+        out.print(f"written: [bold]{path}[/]", soft_wrap=True)
+
+
+def _load(task: Task, entries: list[Entry], fold: str, data: Path, images: int, seed: int) -> Fold:
+    """Some images of a fold, equally many of each class, drawn at random."""
+    chosen: list[Entry] = []
+    generator = np.random.default_rng(seed)
+    for label in task.labels:
+        some = [entry for entry in of_fold(entries, fold) if entry.label == label]
+        drawn = sorted(generator.permutation(len(some))[:images])
+        chosen += [some[index] for index in drawn]
+    if not chosen:
+        raise ManifestError(f"the fold {fold!r} is empty in this manifest")
+    with progress(f"loading {fold}", len(chosen)) as done:
+        return load_fold(chosen, task.labels, data, done)
+
+
+__all__ = ["app", "main"]
