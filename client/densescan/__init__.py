@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ._shared import classify_xray as classify_xray
     from ._shared import explain_mri as explain_mri
     from ._shared import explain_xray as explain_xray
+    from .async_client import AsyncClient as AsyncClient
     from .client import Client as Client
     from .errors import ClientClosed as ClientClosed
     from .errors import DeadlineExceeded as DeadlineExceeded
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 # nothing where only a part of it is used.
 _EXPORTS = {
     "Client": "client",
+    "AsyncClient": "async_client",
     "Classification": "results",
     "Explanation": "explanation",
     "Picture": "images",
@@ -72,6 +74,7 @@ _EXPORTS = {
 
 __all__ = [
     "TASKS",
+    "AsyncClient",
     "Classification",
     "Client",
     "ClientClosed",

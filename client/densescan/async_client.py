@@ -1,0 +1,308 @@
+"""The asynchronous client: the twin of `densescan.Client`, with the same names, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from types import TracebackType
+from typing import Any
+
+from . import _explaining, _protocol
+from ._async_pipeline import run_many
+from ._base import ClientBase
+from ._explaining import Question
+from ._faults import Call, translated
+from ._pipeline import check_in_flight
+from ._protocol import Job
+from ._settings import Deadline, check_timeout
+from ._targets import channel_options, credentials, target
+from .errors import ClientClosed, DensescanError, ServerUnavailable
+from .explanation import Explanation
+from .images import ImageSource
+from .results import Classification
+from .status import ServerStatus
+from .tasks import MRI, XRAY, Task
+
+log = logging.getLogger("densescan")
+
+_POLL_S = 0.2
+
+
+class AsyncClient(ClientBase):
+    """Calls the classifiers of one Triton server from an event loop.
+
+    It behaves as `densescan.Client` in everything: options, results, errors, deadlines and retries.
+    Pictures are decoded in the loop's default executor, so that the loop stays free. A client
+    belongs to the event loop that its first request runs in. Cancelling a call cancels the request.
+
+    Example:
+        ```python
+        async with AsyncClient("localhost:8001") as client:
+            result = await client.classify_xray("film.png")
+            async for result in client.classify_many("xray", paths):
+                ...
+        ```
+
+    The arguments, and their environment variables, are those of `ClientBase`.
+    """
+
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; requests under way and later ones raise `ClientClosed`."""
+        self._closing.set()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    async def classify_xray(
+        self,
+        image: ImageSource,
+        *,
+        threshold: float | None = None,
+        timeout_s: float | None = None,
+        model_version: str = "",
+    ) -> Classification:
+        """Classify a frontal chest X-ray as NORMAL or PNEUMONIA; see `Client.classify_xray`."""
+        return await self.classify(XRAY, image, threshold=threshold, timeout_s=timeout_s, model_version=model_version)
+
+    async def classify_mri(
+        self, image: ImageSource, *, timeout_s: float | None = None, model_version: str = ""
+    ) -> Classification:
+        """Classify a brain MRI slice as glioma, meningioma, notumor or pituitary; see `Client.classify_mri`."""
+        return await self.classify(MRI, image, timeout_s=timeout_s, model_version=model_version)
+
+    async def classify(
+        self,
+        task: str | Task,
+        image: ImageSource,
+        *,
+        threshold: float | None = None,
+        timeout_s: float | None = None,
+        model_version: str = "",
+    ) -> Classification:
+        """Classify a picture for the task of that name; see `Client.classify`."""
+        return await self._classify(Job.of(task, threshold, model_version), image, self._limit(timeout_s))
+
+    def classify_many(
+        self,
+        task: str | Task,
+        images: Iterable[ImageSource] | AsyncIterable[ImageSource],
+        *,
+        in_flight: int = 8,
+        ordered: bool = True,
+        threshold: float | None = None,
+        timeout_s: float | None = None,
+        model_version: str = "",
+    ) -> AsyncIterator[Classification | DensescanError]:
+        """Classify pictures, several at once, and yield the results in their order; see `Client.classify_many`."""
+        job, limit = Job.of(task, threshold, model_version), self._limit(timeout_s)
+        check_in_flight(in_flight)
+        return run_many(lambda image: self._classify(job, image, limit), images, in_flight, ordered=ordered)
+
+    async def explain_xray(
+        self,
+        image: ImageSource,
+        *,
+        target: str | None = None,
+        threshold: float | None = None,
+        timeout_s: float | None = None,
+        model_version: str = "",
+    ) -> Explanation:
+        """Classify a frontal chest X-ray, and show with Grad-CAM what speaks for a label; see `Client.explain_xray`."""
+        return await self.explain(
+            XRAY, image, target=target, threshold=threshold, timeout_s=timeout_s, model_version=model_version
+        )
+
+    async def explain_mri(
+        self,
+        image: ImageSource,
+        *,
+        target: str | None = None,
+        timeout_s: float | None = None,
+        model_version: str = "",
+    ) -> Explanation:
+        """Classify a brain MRI slice, and show with Grad-CAM what speaks for a label; see `Client.explain_mri`."""
+        return await self.explain(MRI, image, target=target, timeout_s=timeout_s, model_version=model_version)
+
+    async def explain(
+        self,
+        task: str | Task,
+        image: ImageSource,
+        *,
+        target: str | None = None,
+        threshold: float | None = None,
+        timeout_s: float | None = None,
+        model_version: str = "",
+    ) -> Explanation:
+        """Explain a picture for the task of that name; see `Client.explain`."""
+        return await self._explain(Question.of(task, target, threshold, model_version), image, self._limit(timeout_s))
+
+    def explain_many(
+        self,
+        task: str | Task,
+        images: Iterable[ImageSource] | AsyncIterable[ImageSource],
+        *,
+        in_flight: int = 8,
+        ordered: bool = True,
+        target: str | None = None,
+        threshold: float | None = None,
+        timeout_s: float | None = None,
+        model_version: str = "",
+    ) -> AsyncIterator[Explanation | DensescanError]:
+        """Explain pictures, several at once, and yield the results in their order; see `Client.explain_many`."""
+        question, limit = Question.of(task, target, threshold, model_version), self._limit(timeout_s)
+        check_in_flight(in_flight)
+        return run_many(lambda image: self._explain(question, image, limit), images, in_flight, ordered=ordered)
+
+    async def is_ready(self, *, timeout_s: float | None = None) -> bool:
+        """Whether a server answers at the address and its models take requests; see `Client.is_ready`."""
+        try:
+            return bool(
+                await self._send("is_server_ready", Deadline(self._limit(timeout_s)), "its status", reached=False)
+            )
+        except ClientClosed:
+            raise
+        except DensescanError:
+            return False
+
+    async def wait_until_ready(self, timeout_s: float = 60.0) -> None:
+        """Return as soon as the server is ready; see `Client.wait_until_ready`."""
+        deadline = Deadline(check_timeout(timeout_s))
+        while not await self.is_ready(timeout_s=min(self.timeout_s, deadline.remaining_s())):
+            if deadline.remaining_s() <= _POLL_S:
+                raise ServerUnavailable(f"the server at {self.url} was not ready within {timeout_s:g} s")
+            await asyncio.sleep(_POLL_S)
+
+    async def status(self, *, timeout_s: float | None = None) -> ServerStatus:
+        """What the server says about itself and its models; see `Client.status`."""
+        deadline = Deadline(self._limit(timeout_s))
+        about = "its status"
+        await self._reach(deadline, about)
+        return _protocol.parse_status(
+            self.url,
+            live=await self._call("is_server_live", deadline, about),
+            ready=await self._call("is_server_ready", deadline, about),
+            metadata=await self._call("get_server_metadata", deadline, about),
+            index=await self._call("get_model_repository_index", deadline, about),
+        )
+
+    async def _classify(self, job: Job, image: ImageSource, timeout_s: float) -> Classification:
+        self._check_open()
+        loaded = await asyncio.to_thread(_protocol.load, image, self._options)
+        deadline = Deadline(timeout_s)
+        await self._reach(deadline, job.model)
+        arguments = _protocol.infer_arguments(job, loaded)
+        start = time.perf_counter()
+        result = await self._call("infer", deadline, job.model, **arguments)
+        elapsed_ms = (time.perf_counter() - start) * 1000
+        log.debug("%s answered in %.1f ms", job.model, elapsed_ms)
+        point = None
+        if job.needs_operating_point:
+            point = await self._operating_point(
+                job.task, job.task.classifier, _protocol.answered_version(result), deadline
+            )
+        return _protocol.parse_classification(job, loaded, result, operating_point=point, elapsed_ms=elapsed_ms)
+
+    async def _explain(self, question: Question, image: ImageSource, timeout_s: float) -> Explanation:
+        self._check_open()
+        loaded = await asyncio.to_thread(_explaining.load, image, self._options)
+        deadline = Deadline(timeout_s)
+        await self._reach(deadline, question.model)
+        start = time.perf_counter()
+        result = await self._call("infer", deadline, question.model, **_explaining.infer_arguments(question, loaded))
+        elapsed_ms = (time.perf_counter() - start) * 1000
+        log.debug("%s answered in %.1f ms", question.model, elapsed_ms)
+        point = None
+        if question.job.needs_operating_point:
+            point = await self._operating_point(
+                question.job.task, question.job.task.gradcam, _protocol.answered_version(result), deadline
+            )
+        decision = _explaining.parse_decision(question, loaded, result, operating_point=point, elapsed_ms=elapsed_ms)
+        further = question.follow_up(decision)
+        if further is not None:
+            result = await self._call("infer", deadline, further.model, **_explaining.infer_arguments(further, loaded))
+        return _explaining.parse_explanation(question, loaded, result, decision)
+
+    async def _operating_point(self, task: Task, model: str, version: str, deadline: Deadline) -> float:
+        """The threshold of one version of a model; a new version may bring a new one."""
+        key = (model, version)
+        if key not in self._operating_points:
+            response = await self._call("get_model_config", deadline, model, model_name=model, model_version=version)
+            self._operating_points[key] = _protocol.parse_operating_point(task, response)
+        return self._operating_points[key]
+
+    async def _reach(self, deadline: Deadline, about: str) -> None:
+        """Before the first request, tell a server that is slow from one that is not there."""
+        if not self._reached:
+            await self._call("is_server_live", deadline, about, reached=False)
+            self._reached = True
+
+    async def _call(
+        self, method: str, deadline: Deadline, about: str, *, reached: bool = True, **arguments: Any
+    ) -> Any:
+        """Send a request, and send it again where that is safe, all within the deadline."""
+        attempts = self._retries.begin(deadline)
+        while True:
+            try:
+                answer = await self._send(method, deadline, about, reached=reached, **arguments)
+            except DensescanError as error:
+                pause = attempts.pause_s(error)
+                if pause is None:
+                    raise
+                log.debug("%s failed (%s): again in %.2f s", about, type(error).__name__, pause)
+                await asyncio.sleep(pause)
+            else:
+                self._retries.succeeded()
+                return answer
+
+    async def _send(
+        self, method: str, deadline: Deadline, about: str, *, reached: bool = True, **arguments: Any
+    ) -> Any:
+        connection = await self._connect()
+        headers = self._options.headers()
+        with translated(Call(self.url, about, deadline.timeout_s, reached)):
+            try:
+                return await getattr(connection, method)(
+                    client_timeout=deadline.remaining_s(), headers=headers or None, **arguments
+                )
+            except asyncio.CancelledError as error:  # by the caller, or because the client was closed meanwhile
+                if not _is_cancelling():
+                    self._check_open(error)
+                raise
+            except Exception as error:
+                self._check_open(error)
+                raise
+
+    async def _connect(self) -> Any:
+        self._check_open()
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise RuntimeError("this AsyncClient belongs to another event loop: make one for each loop")
+        if self._connection is None:
+            from tritonclient.grpc.aio import InferenceServerClient
+
+            place = await asyncio.to_thread(target, self.url)  # it may have to resolve names
+            self._check_open()
+            if self._connection is None:  # another task may have been faster
+                self._connection = InferenceServerClient(  # type: ignore[no-untyped-call]
+                    place, creds=credentials(self._options), channel_args=channel_options(self._options)
+                )
+        return self._connection
+
+
+def _is_cancelling() -> bool:
+    task = asyncio.current_task()
+    return task is not None and bool(getattr(task, "cancelling", lambda: 0)())  # Python 3.10 does not tell
