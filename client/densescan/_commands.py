@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from enum import IntEnum
+from enum import Enum, IntEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 from rich.progress import Progress
 
+from ._cli_files import expand, sources
+from ._cli_rows import csv_header, csv_row, json_row
+from ._options import OPTIONS
 from ._settings import DEFAULT_TIMEOUT_S, URL_VARIABLE, resolve_url
-from .cli_tables import Row, failure_lines, make_console, print_classifications, status_table
+from .cli_tables import Row, failure_lines, make_console, print_classifications, status_table, warning_lines
 from .client import Client
 from .errors import DeadlineExceeded, DensescanError, ModelNotFound, Overloaded, ServerUnavailable
 from .phantoms import MIN_SIZE, draw_phantom
@@ -29,9 +31,14 @@ class Exit(IntEnum):
     SERVER = 3
 
 
-_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jp2", ".j2k", ".pgm", ".ppm", ".pnm"}
-)
+class Form(Enum):
+    """How outcomes are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
 _EXIT_CODES = """
 
 [bold]Exit codes[/bold]  0 all were classified · 1 some file could not be · 2 usage · 3 the server could not answer
@@ -40,7 +47,6 @@ _EXIT_CODES = """
 app = typer.Typer(
     rich_markup_mode="rich",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help=f"""Classify chest X-rays and brain MRI slices with a densescan server.
 
@@ -50,7 +56,8 @@ app = typer.Typer(
       densescan phantom xray -o film.png
       densescan classify xray film.png
 
-    The server's address is --url, else the variable {URL_VARIABLE}, else localhost:8001.
+    The server's address is --url, else the variable {URL_VARIABLE}, else localhost:8001. Certificates, tokens and
+    retries have variables too: see docs/sdk.md.
 
     {RESEARCH_ONLY}
     """,
@@ -60,13 +67,19 @@ phantom_app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True, help="D
 app.add_typer(classify_app, name="classify")
 app.add_typer(phantom_app, name="phantom")
 
-Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="Pictures, or folders of pictures.")]
+Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="Pictures, patterns, or folders of pictures.")]
 Url = Annotated[
     str | None,
     typer.Option("--url", envvar=URL_VARIABLE, metavar="HOST:PORT", help="gRPC address of the server."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line instead of a table.")]
-Timeout = Annotated[float, typer.Option("--timeout", min=0.001, metavar="SECONDS", help="Longest wait per picture.")]
+AsCsv = Annotated[bool, typer.Option("--csv", help="Print comma-separated values, with a header.")]
+Timeout = Annotated[
+    float,
+    typer.Option(
+        "--timeout", envvar=OPTIONS["timeout_s"], min=0.001, metavar="SECONDS", help="Longest wait per picture."
+    ),
+]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to save it.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Another seed draws another anatomy.")]
 Size = Annotated[int, typer.Option("--size", min=MIN_SIZE, max=2048, help="Side of the picture, in pixels.")]
@@ -98,12 +111,14 @@ def _root(
       densescan classify xray film.png
       densescan classify xray films/ --threshold 0.3
       densescan classify xray films/ --json > results.jsonl
+      densescan classify xray 'archive/**/*.dcm' --csv > results.csv
     """
     + _EXIT_CODES,
 )
 def _classify_xray(
     files: Files,
     as_json: AsJson = False,
+    as_csv: AsCsv = False,
     url: Url = None,
     threshold: Annotated[
         float | None,
@@ -111,7 +126,7 @@ def _classify_xray(
     ] = None,
     timeout: Timeout = DEFAULT_TIMEOUT_S,
 ) -> None:
-    _classify(XRAY, files, as_json=as_json, url=url, threshold=threshold, timeout_s=timeout)
+    _classify(XRAY, files, _form(as_json, as_csv), url=url, threshold=threshold, timeout_s=timeout)
 
 
 @classify_app.command(
@@ -123,11 +138,18 @@ def _classify_xray(
       densescan classify mri slice.png
       densescan classify mri slices/ --url gpu-box:8001
       densescan classify mri slices/ --json > results.jsonl
+      densescan classify mri series.dcm --csv > frames.csv
     """
     + _EXIT_CODES,
 )
-def _classify_mri(files: Files, as_json: AsJson = False, url: Url = None, timeout: Timeout = DEFAULT_TIMEOUT_S) -> None:
-    _classify(MRI, files, as_json=as_json, url=url, threshold=None, timeout_s=timeout)
+def _classify_mri(
+    files: Files,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+    url: Url = None,
+    timeout: Timeout = DEFAULT_TIMEOUT_S,
+) -> None:
+    _classify(MRI, files, _form(as_json, as_csv), url=url, threshold=None, timeout_s=timeout)
 
 
 @app.command("status")
@@ -172,41 +194,37 @@ def _draw(task: Task, output: Path, seed: int, size: int) -> None:
     typer.echo(f"{output}: a synthetic {task.title}, no patient")
 
 
+def _form(as_json: bool, as_csv: bool) -> Form:
+    if as_json and as_csv:
+        raise typer.BadParameter("choose one of --json and --csv", param_hint="--csv")
+    return Form.JSON if as_json else Form.CSV if as_csv else Form.TABLE
+
+
 def _classify(
-    task: Task, files: list[Path], *, as_json: bool, url: str | None, threshold: float | None, timeout_s: float
+    task: Task, files: list[Path], form: Form, *, url: str | None, threshold: float | None, timeout_s: float
 ) -> None:
-    paths = _expand(files)
+    paths = expand(files)
     rows: list[Row] = []
     screen = make_console(stderr=True)
     progress = Progress(console=screen, transient=True, disable=len(paths) == 1 or not screen.is_terminal)
+    if form is Form.CSV:
+        typer.echo(csv_header(task))
     with _client(url, timeout_s) as client, progress:
-        for row in progress.track(_rows(client, task, paths, threshold), total=len(paths), description=task.title):
+        outcomes = client.classify_many(task, sources(paths), threshold=threshold)
+        for outcome in progress.track(outcomes, total=len(paths), description=task.title):
+            row: Row = (str(outcome.source), outcome)
             rows.append(row)
-            if as_json:
-                typer.echo(json.dumps(_json_row(task, row)))
-            if isinstance(row[1], (ServerUnavailable, ModelNotFound)):
+            if form is Form.JSON:
+                typer.echo(json.dumps(json_row(task, row)))
+            elif form is Form.CSV:
+                typer.echo(csv_row(task, row))
+            if isinstance(outcome, (ServerUnavailable, ModelNotFound)):
                 break  # the rest would meet the same
-    if not as_json:
+    if form is Form.TABLE:
         _print(task, rows)
     if len(rows) < len(paths):
         screen.print(f"{len(paths) - len(rows)} of {len(paths)} pictures were not tried.")
     raise typer.Exit(_exit_code(rows))
-
-
-def _rows(client: Client, task: Task, paths: list[Path], threshold: float | None) -> Iterator[Row]:
-    outcomes = client.classify_many(task, paths, threshold=threshold)
-    yield from zip(map(str, paths), outcomes, strict=True)
-
-
-def _json_row(task: Task, row: Row) -> dict[str, object]:
-    source, outcome = row
-    if isinstance(outcome, Classification):
-        return outcome.to_dict()
-    return {
-        "source": source,
-        "task": task.name,
-        "error": {"type": type(outcome).__name__, "message": str(outcome)},
-    }
 
 
 def _print(task: Task, rows: list[Row]) -> None:
@@ -216,6 +234,8 @@ def _print(task: Task, rows: list[Row]) -> None:
     if any(isinstance(outcome, Classification) for _, outcome in rows):
         console = make_console()
         print_classifications(console, task, rows)
+        for line in warning_lines(rows):
+            errors.print(line, style="yellow", markup=False)
         console.print(RESEARCH_ONLY, style="dim")
 
 
@@ -224,20 +244,6 @@ def _exit_code(rows: list[Row]) -> Exit:
     if any(isinstance(error, (ServerUnavailable, Overloaded, DeadlineExceeded, ModelNotFound)) for error in failures):
         return Exit.SERVER
     return Exit.SOME_FAILED if failures else Exit.OK
-
-
-def _expand(files: list[Path]) -> list[Path]:
-    """The files, with each folder replaced by the pictures in it and below it, sorted."""
-    paths: list[Path] = []
-    for file in files:
-        if not file.is_dir():
-            paths.append(file)
-            continue
-        found = sorted(path for path in file.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
-        if not found:
-            raise typer.BadParameter(f"no pictures in the folder {file}", param_hint="FILE")
-        paths.extend(found)
-    return paths
 
 
 def _client(url: str | None, timeout_s: float) -> Client:

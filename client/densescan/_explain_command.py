@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
+from ._cli_files import expand
+from ._cli_rows import json_row
 from ._commands import (
     AsJson,
     Exit,
@@ -17,8 +19,6 @@ from ._commands import (
     Url,
     _client,
     _exit_code,
-    _expand,
-    _json_row,
     app,
 )
 from ._figures import contact_sheet
@@ -166,7 +166,7 @@ def _explain(
 ) -> None:
     if target is not None and target not in task.labels:
         raise typer.BadParameter(f"choose one of {', '.join(task.labels)}", param_hint="--target")
-    paths = _expand(files)
+    paths = expand(files)
     rows: list[Row] = []
     screen = make_console(stderr=True)
     progress = Progress(console=screen, transient=True, disable=len(paths) == 1 or not screen.is_terminal)
@@ -179,7 +179,7 @@ def _explain(
                 numbers = {**outcome.to_dict(), "overlay": str(overlay)}
             else:
                 rows.append((str(path), outcome))
-                numbers = _json_row(task, rows[-1])
+                numbers = json_row(task, rows[-1])
             if as_json:
                 typer.echo(json.dumps(numbers))
             if isinstance(outcome, (ServerUnavailable, ModelNotFound)):

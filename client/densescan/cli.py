@@ -1,4 +1,4 @@
-"""Entry point of the command ``densescan``; the commands themselves are in `_commands` and `_explain_command`."""
+"""Entry point of the command ``densescan``; the commands themselves are in `_commands` and those imported below."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ def main() -> None:
     if missing:
         sys.stderr.write(f"The command line needs {' and '.join(missing)}: pip install 'densescan[cli]'\n")
         raise SystemExit(2)
-    from ._explain_command import app
+    from . import _bench_command, _explain_command  # noqa: F401  they add their commands
+    from ._commands import app
 
     app(prog_name="densescan")
 

@@ -86,6 +86,12 @@ def failure_lines(rows: Sequence[Row]) -> list[str]:
     ]
 
 
+def warning_lines(rows: Sequence[Row]) -> list[str]:
+    """One line for each warning on a result: whose it is, and what it says."""
+    results = [(name, outcome) for name, outcome in rows if isinstance(outcome, Classification)]
+    return [f"{name}: {warning}" for name, outcome in results for warning in outcome.warnings]
+
+
 def decision_line(task: Task, rows: Sequence[Row]) -> str | None:
     """How the labels were decided and by which model, or None if nothing was classified."""
     results = [outcome for _, outcome in rows if isinstance(outcome, Classification)]

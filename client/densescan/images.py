@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 ImageSource: TypeAlias = (
     "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | npt.NDArray[np.generic]"
-    " | Dataset | Picture"
+    " | Dataset | Picture | InvalidImage"
 )
 """What `classify_*` and `explain_*` take."""
 
@@ -64,7 +64,7 @@ def describe(source: object) -> str:
         return "<PIL image>"
     if isinstance(source, np.ndarray):
         return "<array>"
-    if isinstance(source, Picture):
+    if isinstance(source, (Picture, InvalidImage)):
         return source.source
     if is_dataset(source):
         return "<DICOM dataset>"
@@ -132,7 +132,8 @@ def open_picture(
 
     Args:
         source: A path, bytes or a binary file object that holds a picture file or DICOM; a PIL
-            image; a pydicom Dataset; a `Picture`; or an array, [height, width] or [height,
+            image; a pydicom Dataset; a `Picture`, or an `InvalidImage` that reading one has met and
+            that is raised again; or an array, [height, width] or [height,
             width, 1, 3 or 4], of uint8 0..255, uint16 0..65535, bool, float 0..1 or float 0..255.
         at_least: A JPEG or JPEG 2000 may be decoded at 1/2, 1/4 or 1/8 of its scale as long as
             both sides stay this long, in pixels; None decodes every pixel.
@@ -145,6 +146,8 @@ def open_picture(
         TypeError: The source is of a kind that is not accepted.
     """
     name = describe(source)
+    if isinstance(source, InvalidImage):
+        raise source
     if isinstance(source, Picture):
         return source
     if is_dataset(source):
@@ -171,7 +174,7 @@ def frames(source: ImageSource, *, max_pixels: int = MAX_PIXELS, max_bytes: int 
         max_bytes: Refuse longer files before decoding them.
 
     Yields:
-        Pictures named ``<source>#1``, ``<source>#2`` and so on.
+        Pictures named ``<source>#1``, ``<source>#2`` and so on; a single one by its source.
 
     Raises:
         InvalidImage: As in `open_picture`, when the frame in question is reached.
@@ -180,7 +183,7 @@ def frames(source: ImageSource, *, max_pixels: int = MAX_PIXELS, max_bytes: int 
     if is_dataset(source):
         yield from _dicom_frames(source, name, max_pixels)
         return
-    if isinstance(source, (np.ndarray, Image.Image, Picture)):
+    if isinstance(source, (np.ndarray, Image.Image, Picture, InvalidImage)):
         yield open_picture(source, max_pixels=max_pixels)
         return
     data = read_bytes(source, max_bytes=max_bytes)
@@ -188,7 +191,8 @@ def frames(source: ImageSource, *, max_pixels: int = MAX_PIXELS, max_bytes: int 
         yield from _dicom_frames(data, name, max_pixels)
         return
     image, several = decode(data, name, max_pixels=max_pixels)
-    yield Picture(f"{name}#1", _grey(image, f"{name}#1", max_pixels))
+    first = f"{name}#1" if several else name
+    yield Picture(first, _grey(image, first, max_pixels))
     if several:
         for number, other in enumerate(later(image, name, max_pixels=max_pixels), 2):
             yield Picture(f"{name}#{number}", _grey(other, f"{name}#{number}", max_pixels))
@@ -209,7 +213,7 @@ def _dicom_frames(source: bytes | Dataset, name: str, max_pixels: int) -> Iterat
     file = DicomFile.open(source, name)
     check_size(file.size, name, max_pixels)
     for number, image in enumerate(file.images(), 1):
-        frame = f"{name}#{number}"
+        frame = f"{name}#{number}" if file.frames > 1 else name
         yield Picture(frame, _grey(image, frame, max_pixels), file.modality, file.warnings)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -8,17 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from densescan import cli
+from densescan import _bench_command, cli
 from densescan._commands import app
 from densescan.tasks import MRI, RESEARCH_ONLY, XRAY
 
+from . import dicom_files
 from .fake_server import FakeTriton, answer, refuse
 
+RAMP = np.tile(np.arange(256, dtype=np.uint8), (64, 1))
 DEAD = "127.0.0.1:1"
+
+
+assert _bench_command.app is app  # importing it adds the command
 
 
 def run(*arguments: object, url: str | None = None) -> Any:
@@ -91,6 +98,108 @@ def test_a_folder_stands_for_the_pictures_in_it_sorted(fake: FakeTriton, film: I
     assert sources == [str(tmp_path / name) for name in ("a.jpg", "b.PNG", "sub/c.png")]
 
 
+def test_a_folder_holds_dicom_of_any_name(fake: FakeTriton, tmp_path: Path) -> None:
+    film = dicom_files.saved(dicom_files.dataset(RAMP))
+    for name in ("a.dcm", "IM0001", "b.DCM"):
+        (tmp_path / name).write_bytes(film)
+    (tmp_path / "README").write_text("left out")
+    done = run("classify", "xray", tmp_path, "--json", url=fake.url)
+    sources = [json.loads(line)["source"] for line in done.stdout.splitlines()]
+    assert sources == [str(tmp_path / name) for name in ("IM0001", "a.dcm", "b.DCM")]
+
+
+def test_each_frame_of_a_series_has_its_line_and_a_damaged_one_spoils_no_other(
+    fake: FakeTriton, film_path: Path, tmp_path: Path
+) -> None:
+    series, cut = tmp_path / "series.dcm", tmp_path / "cut.dcm"
+    data = dicom_files.saved(dicom_files.dataset(np.stack([RAMP, RAMP[:, ::-1]]), Modality="CT"))
+    series.write_bytes(data)
+    cut.write_bytes(data[:600])
+    done = run("classify", "xray", series, cut, film_path, "--json", url=fake.url)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["source"] for row in rows] == [f"{series}#1", f"{series}#2", str(cut), str(film_path)]
+    assert ["error" in row for row in rows] == [False, False, True, False]
+    assert "modality CT" in rows[0]["warnings"][0]
+    assert "modality CT" in run("classify", "xray", series, url=fake.url).stderr
+
+
+def test_a_pattern_stands_for_the_files_that_match(fake: FakeTriton, film: Image.Image, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("b.png", "a.png", "sub/c.png", "d.bmp"):
+        film.save(tmp_path / name)
+    film.save(tmp_path / "odd[1].png")
+    done = run("classify", "xray", tmp_path / "**/*.png", tmp_path / "odd[1].png", "--json", url=fake.url)
+    sources = [json.loads(line)["source"] for line in done.stdout.splitlines()]
+    assert sources == [str(tmp_path / name) for name in ("a.png", "b.png", "odd[1].png", "sub/c.png", "odd[1].png")]
+    nothing = run("classify", "xray", tmp_path / "*.gif", url=fake.url)
+    assert nothing.exit_code == 2
+    assert "no file matches" in nothing.stderr
+
+
+def test_csv_has_a_header_a_column_for_each_label_and_the_errors(
+    fake: FakeTriton, film_path: Path, tmp_path: Path
+) -> None:
+    done = run("classify", "xray", film_path, tmp_path / "a,b.png", "--csv", url=fake.url)
+    good, bad = csv.DictReader(done.stdout.splitlines())
+    assert done.exit_code == 1
+    assert (good["source"], good["label"], good["PNEUMONIA"], good["threshold"], good["error"]) == (
+        str(film_path),
+        "PNEUMONIA",
+        "0.800000",
+        "0.5",
+        "",
+    )
+    assert bad["source"] == str(tmp_path / "a,b.png")
+    assert bad["label"] == ""
+    assert "no such file" in bad["error"]
+    assert run("classify", "mri", film_path, "--csv", "--json", url=fake.url).exit_code == 2
+
+
+def test_bench_measures_each_number_of_callers(fake: FakeTriton, film_path: Path) -> None:
+    done = run("bench", "xray", "-c", 1, "-c", 3, "--seconds", 0.3, "--json", url=fake.url)
+    assert done.exit_code == 0, done.output
+    one, three = map(json.loads, done.stdout.splitlines())
+    assert (one["callers"], three["callers"], one["failed"]) == (1, 3, {})
+    assert one["images_per_s"] > 5
+    assert 0 < one["p50_ms"] <= one["p95_ms"] <= one["p99_ms"]
+    assert len(fake.asked("ModelInfer")) >= (one["images_per_s"] + three["images_per_s"]) * 0.3 - 2
+    table = run("bench", "mri", film_path, "-c", 2, "--seconds", 0.1, url=fake.url)
+    assert "images/s" in table.stdout
+
+
+def test_bench_counts_what_failed_and_says_so(fake: FakeTriton) -> None:
+    answered = iter([True])
+
+    def only_first(request: Any, context: Any) -> Any:
+        if next(answered, False):
+            return answer([0.2, 0.8])
+        context.abort(grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size")
+
+    fake.on_infer = only_first
+    done = run("bench", "xray", "-c", 2, "--seconds", 0.1, "--json", url=fake.url)
+    assert done.exit_code == 3
+    assert json.loads(done.stdout)["failed"]["Overloaded"] >= 2
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_gets_its_completion(shell: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from densescan.cli import main; main()"],
+        env={**os.environ, "_DENSESCAN_COMPLETE": f"source_{shell}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "densescan" in done.stdout
+    assert "_DENSESCAN_COMPLETE" in done.stdout
+
+
+def test_the_time_limit_has_a_variable(fake: FakeTriton, film_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DENSESCAN_TIMEOUT_S", "0.2")
+    fake.on_infer = fake.hang
+    assert "within 0.2 s" in run("classify", "xray", film_path, url=fake.url).stderr
+
+
 def test_the_threshold_decides(fake: FakeTriton, film_path: Path) -> None:
     done = run("classify", "xray", film_path, "--threshold", "0.9", "--json", url=fake.url)
     assert (json.loads(done.stdout)["label"], json.loads(done.stdout)["threshold"]) == ("NORMAL", 0.9)
@@ -138,6 +247,9 @@ def test_a_deadline_is_exit_code_3(fake: FakeTriton, film_path: Path) -> None:
         ["classify", "xray", "a.png", "--timeout", "0"],
         ["classify", "xray", "a.png", "--url", "http://localhost:8000"],
         ["classify", "ct", "a.png"],
+        ["bench", "ct"],
+        ["bench", "xray", "no-such-file.png"],
+        ["bench", "xray", "--callers", "0"],
         ["phantom", "xray", "-o", "film.unknown"],
         ["phantom", "xray", "-o", "no/such/folder/film.png"],
     ],
