@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadtest.__main__ import memory_table
+from loadtest.limits import Limits
+from loadtest.mix import DEFAULT_MIX, MODELS, parse_mix
+from loadtest.shapes import SHAPES, Stage, users_at
+from tests.client.fake_server import FakeTriton, refuse
+
+from ..conftest import ROOT
+
+
+class TestMix:
+    def test_the_default_has_every_kind_of_call(self) -> None:
+        assert set(parse_mix(DEFAULT_MIX)) == set(MODELS)
+
+    def test_a_share_of_nought_leaves_a_kind_out_and_none_means_one(self) -> None:
+        assert parse_mix(" classify_xray=2.5, explain=0,encoded ") == {"classify_xray": 2.5, "encoded": 1.0}
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("", "empty"),
+            ("explain=0", "empty"),
+            ("classify_dog=1", "unknown kind of call 'classify_dog'"),
+            ("explain=1,explain=2", "twice"),
+            ("explain=much", "expected a number"),
+            ("explain=-1", "0 or more"),
+            ("explain=nan", "0 or more"),
+            ("explain=inf", "0 or more"),
+        ],
+    )
+    def test_what_makes_no_sense_is_refused(self, text: str, words: str) -> None:
+        with pytest.raises(ValueError, match=words):
+            parse_mix(text)
+
+
+class TestShapes:
+    @given(st.sampled_from(list(SHAPES)), st.floats(1, 3600), st.integers(1, 1000), st.floats(0, 1, exclude_max=True))
+    def test_there_is_always_a_user_until_the_end_and_never_too_many(
+        self, name: str, seconds: float, most: int, share: float
+    ) -> None:
+        users = users_at(SHAPES[name], seconds, most, share * seconds * (1 - 1e-9))
+        assert users is not None
+        assert 1 <= users <= most
+        assert users_at(SHAPES[name], seconds, most, seconds * 1.001) is None
+
+    def test_a_spike_rises_out_of_a_calm_and_falls_back(self) -> None:
+        assert [users_at(SHAPES["spike"], 80, 50, at) for at in (0, 29, 31, 49, 51, 79)] == [5, 5, 50, 50, 5, 5]
+
+    def test_steps_only_rise(self) -> None:
+        counts = [users_at(SHAPES["steps"], 50, 10, at) for at in range(50)]
+        assert counts == sorted(counts)
+        assert sorted(set(counts)) == [2, 4, 6, 8, 10]
+
+    def test_stages_share_the_time(self) -> None:
+        shape = (Stage(1, 0.5), Stage(3, 1))
+        assert [users_at(shape, 4, 2, at) for at in (0.99, 1.01, 3.99, 4.01)] == [1, 2, 2, None]
+
+
+class TestLimits:
+    def stats(self, requests: int = 100, failed: int = 0, p95: float = 50) -> Any:
+        entry = SimpleNamespace(name="classify_xray", get_response_time_percentile=lambda share: p95)
+        total = SimpleNamespace(num_requests=requests, fail_ratio=failed / max(1, requests))
+        return SimpleNamespace(total=total, entries={"x": entry})
+
+    def test_a_run_within_them_breaks_none(self) -> None:
+        assert Limits(failure_ratio=0.01, p95_ms=50).broken(self.stats(failed=1)) == []
+
+    def test_too_many_failures_are_told(self) -> None:
+        assert Limits(failure_ratio=0.01).broken(self.stats(failed=2)) == [
+            "2.00% of the calls failed; at most 1.00% may"
+        ]
+
+    def test_a_slow_kind_of_call_is_named(self) -> None:
+        assert Limits(p95_ms=49).broken(self.stats()) == ["classify_xray: 95 % took up to 50 ms; at most 49 ms may"]
+
+    def test_a_run_without_calls_is_no_success(self) -> None:
+        assert Limits().broken(self.stats(requests=0)) == ["no call was made"]
+
+
+def test_memory_is_compared_with_that_after_a_quarter_of_the_run() -> None:
+    table = memory_table({"server": [10, 20, 21, 22, 23, 24, 25, 26], "callers": []})
+    (cells,) = zip(*(column.cells for column in table.columns), strict=True)
+    assert cells == ("server", "21", "26", "+5.0")
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "loadtest", "--users=4", "--seconds=2", "--shape=steady", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+
+
+@pytest.mark.triton
+def test_a_short_run_makes_every_call_that_is_served_and_writes_its_report(tiny_triton: Any, tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    ran = run("--url", tiny_triton.grpc_url, "--report", report)
+    assert ran.returncode == 0, ran.stderr
+    assert "left out explain" in ran.stderr
+    for kind in ("classify_xray", "classify_mri", "encoded"):
+        assert kind in ran.stderr + ran.stdout
+        assert kind in report.read_text()
+    assert f"report: {report}" in ran.stdout
+
+
+def test_failures_have_their_kind_in_the_statistics_and_decide_the_exit_code(tmp_path: Path) -> None:
+    server = FakeTriton()
+    try:
+        server.on_infer = refuse(grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size")
+        for name in MODELS["classify_xray"]:
+            server.add_model(name, "1", "READY")
+        report = tmp_path / "report.html"
+        arguments = ("--url", server.url, "--task-mix=classify_xray=1", "--report", report)
+        ran = run(*arguments)
+        assert ran.returncode == 1, ran.stderr
+        assert "Overloaded" in report.read_text()
+        assert "of the calls failed" in ran.stderr
+        assert run(*arguments, "--max-failure-ratio=1").returncode == 0
+    finally:
+        server.stop()
+
+
+def test_a_mix_that_makes_no_sense_is_refused_before_anything_starts() -> None:
+    ran = run("--task-mix=classify_dog=1")
+    assert ran.returncode == 2
+    assert "classify_dog" in ran.stderr
