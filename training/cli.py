@@ -125,6 +125,15 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report. Default: in the run's folder.", show_default=False)
     ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Operating point of a two-class task. Default: the server's, with --url.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Measure a trained network, a converted file, or a running server on one fold.
@@ -134,7 +143,7 @@ def evaluate(
 
     Example: python -m training evaluate --task xray --url localhost:8001 --fold val
     """
-    commands.evaluate(get_task(task.value), data, manifest, run, model, url, fold, out, as_json=as_json)
+    commands.evaluate(get_task(task.value), data, manifest, run, model, url, fold, out, threshold, as_json=as_json)
 
 
 @app.command()

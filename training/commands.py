@@ -159,6 +159,7 @@ def evaluate(
     url: str | None,
     fold: str,
     target: Path | None,
+    threshold: float | None,
     *,
     as_json: bool,
 ) -> None:
@@ -174,7 +175,8 @@ def evaluate(
     if url is not None:
         with progress(f"asking {url}", len(chosen)) as done:
             paths = [data / entry.path for entry in chosen.entries]
-            probabilities = predictors.predict_served(url, task, paths, done)
+            probabilities, served_threshold = predictors.predict_served(url, task, paths, done)
+        threshold = served_threshold if threshold is None else threshold
         name = f"served at {url}"
     else:
         path = model or (run.best_model if run else Path())
@@ -187,12 +189,13 @@ def evaluate(
         "fold": fold,
         "network": name,
         "manifest_sha256": manifest_hash(manifest),
-        **metrics.evaluate(task, chosen.classes, probabilities, [entry.group for entry in chosen.entries]),
+        **metrics.evaluate(task, chosen.classes, probabilities, chosen.entries, threshold=threshold),
     }
+    own = metrics.own_films(chosen.entries)
     kind = "served" if url else (model.suffix.lstrip(".") or "savedmodel") if model else "keras"
     target = target or (run.folder if run else Path("runs") / task.name) / "evaluation" / f"{fold}-{kind}"
     history = run.read_history() if run else []
-    page = report.write_report(target, task, figures, chosen.classes, probabilities, history)
+    page = report.write_report(target, task, figures, chosen.classes[own], probabilities[own], history)
     if as_json:
         out.print_json(data=figures)
     else:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from densescan.tasks import Task
 
-from . import conversion, fitting, metrics, network, predictors
+from . import calibration, conversion, fitting, metrics, network, operating_point, predictors
 from .data import Fold
 from .runs import Run, RunError, write_json
 
@@ -102,11 +102,16 @@ def export(
         staged, explaining = Path(name, "version"), Path(name, "gradcam")
         staged.mkdir()
         explaining.mkdir()
-        checks, figures = _convert_and_check(run, task, train, val, staged, Path(name), on_step)
-        _write_card(staged / CARD, run, task, checks, figures)
-        _add_gradient_model(run, task, val, staged, explaining, Path(name), on_step)
+        trained, temperature = _calibrate(run, val, Path(name), on_step)
+        checks, figures = _convert_and_check(trained, task, train, val, staged, Path(name), on_step)
+        _write_card(staged / CARD, run, task, temperature, checks, figures)
+        _add_gradient_model(trained, task, val, staged, explaining, Path(name), on_step)
         number = str(next_version(*homes))
         install({explaining: homes[1] / number, staged: homes[0] / number})
+    if "operating_point" in figures["int8"]:
+        threshold = figures["int8"]["operating_point"]["threshold"]
+        for home in homes:
+            operating_point.write(home, threshold)
     return homes[0] / number, checks, figures["int8"]
 
 
@@ -130,14 +135,27 @@ def install(folders: dict[Path, Path]) -> None:
         raise
 
 
+def _calibrate(run: Run, val: Fold, work: Path, on_step: Callable[[str], None]) -> tuple[Path, float]:
+    """The trained network with its probabilities calibrated on the validation fold's own films, and how."""
+    on_step("calibrating on the validation fold")
+    own = metrics.own_films(val.entries)
+    model = network.load_model(run.best_model)
+    probabilities = predictors.predict(predictors.keras_model(model), val.grey[own])
+    temperature = calibration.find_temperature(val.classes[own], probabilities)
+    calibration.apply_temperature(model, temperature)
+    path = work / "calibrated.keras"
+    model.save(path)
+    return path, temperature
+
+
 def _add_gradient_model(
-    run: Run, task: Task, val: Fold, classifier: Path, target: Path, work: Path, on_step: Callable[[str], None]
+    trained: Path, task: Task, val: Fold, classifier: Path, target: Path, work: Path, on_step: Callable[[str], None]
 ) -> None:
     """Make the gradient model of the converted classifier in `classifier`, check it, and write its card."""
     from . import exporting_gradcam
 
     checks = exporting_gradcam.convert_and_check(
-        network.load_model(run.best_model),
+        network.load_model(trained),
         saved_model=classifier / SAVED_MODEL,
         onnx_forms={"FP32": (work / FP32, work / "gradcam.onnx"), "FP16": (classifier / FP16, target / FP16)},
         int8=(classifier / INT8, target / INT8),
@@ -149,12 +167,12 @@ def _add_gradient_model(
 
 
 def _convert_and_check(
-    run: Run, task: Task, train: Fold, val: Fold, staged: Path, work: Path, on_step: Callable[[str], None]
+    trained: Path, task: Task, train: Fold, val: Fold, staged: Path, work: Path, on_step: Callable[[str], None]
 ) -> tuple[list[Check], dict[str, Any]]:
-    model = network.load_model(run.best_model)
+    model = network.load_model(trained)
     chosen = spread(len(val), CHECKED_IMAGES)
     on_step("asking Keras")
-    expected = predictors.predict(predictors.keras_file(run.best_model), val.grey[chosen])
+    expected = predictors.predict(predictors.keras_model(model), val.grey[chosen])
     checks: list[Check] = []
 
     def check(form: str, path: Path, tolerance: float) -> None:
@@ -182,8 +200,15 @@ def _convert_and_check(
     checks.append(compare("OpenVINO int8", probabilities["fp32"], probabilities["int8"]))
     if checks[-1].agreement < INT8_AGREEMENT:
         raise ExportRefused(f"int8 decides as FP32 on only {checks[-1].agreement:.2%} of the validation fold")
-    groups = [entry.group for entry in val.entries]
-    return checks, {form: metrics.evaluate(task, val.classes, values, groups) for form, values in probabilities.items()}
+    threshold = None
+    if task.positive_index is not None:
+        own = metrics.own_films(val.entries)
+        positive = val.classes[own] == task.positive_index
+        threshold = calibration.find_operating_point(positive, probabilities["int8"][own, task.positive_index])
+    return checks, {
+        form: metrics.evaluate(task, val.classes, values, val.entries, threshold=threshold)
+        for form, values in probabilities.items()
+    }
 
 
 def spread(count: int, wanted: int) -> npt.NDArray[np.int64]:
@@ -191,7 +216,9 @@ def spread(count: int, wanted: int) -> npt.NDArray[np.int64]:
     return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(np.int64))
 
 
-def _write_card(path: Path, run: Run, task: Task, checks: Sequence[Check], figures: dict[str, Any]) -> None:
+def _write_card(
+    path: Path, run: Run, task: Task, temperature: float, checks: Sequence[Check], figures: dict[str, Any]
+) -> None:
     settings = fitting.read_settings(run)
     write_json(
         path,
@@ -205,6 +232,7 @@ def _write_card(path: Path, run: Run, task: Task, checks: Sequence[Check], figur
             "trained": settings["started"],
             "exported": time.strftime("%Y-%m-%d"),
             "versions": settings["versions"],
+            "temperature": temperature,
             "checks": [asdict(check) for check in checks],
             "validation": figures,
             "sha256": hashes(path.parent),

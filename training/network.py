@@ -76,13 +76,13 @@ def _assemble(task: Task, size: int, dense_units: int, dropout: float, weights: 
     import keras
     from keras import layers
 
-    from .fused import with_fused_normalisation
+    from .fused import with_fused_layers
 
     image = keras.Input((size, size, CHANNELS), dtype="uint8", name=INPUT_NAME)
     scale = [1 / (255 * deviation) for deviation in IMAGENET_DEVIATION]
     offset = [-mean / deviation for mean, deviation in zip(IMAGENET_MEAN, IMAGENET_DEVIATION, strict=True)]
     pixels = layers.Rescaling(scale=scale, offset=offset, name="normalise")(image)
-    features = with_fused_normalisation(_backbone(size, weights))(pixels)
+    features = with_fused_layers(_backbone(size, weights))(pixels)
     pooled = layers.GlobalAveragePooling2D(name=POOL)(features)
     hidden = layers.Dense(dense_units, activation="relu", name=HIDDEN)(layers.Dropout(dropout)(pooled))
     logits = layers.Dense(len(task.labels), name=LOGITS)(layers.Dropout(dropout)(hidden))

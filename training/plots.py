@@ -98,3 +98,20 @@ def roc(task: Task, classes: Classes, probabilities: Probabilities, figures: dic
         axes.legend(frameon=False, loc="lower right", title=f"AUROC {figures['auroc']:.4f}")
         axes.set_title(title, loc="left", fontweight="bold", fontsize=10)
         return figure
+
+
+def reliability(classes: Classes, probabilities: Probabilities, error: float, title: str, bins: int = 10) -> Figure:
+    """How often the most probable class is right, by the probability that was given for it."""
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == classes
+    places = np.minimum((confidence * bins).astype(int), bins - 1)
+    present = np.unique(places)
+    with plt.rc_context(STYLE):
+        figure, (upper, lower) = plt.subplots(2, 1, figsize=(4.4, 4.6), sharex=True, height_ratios=(3, 1))
+        upper.plot([0, 1], [0, 1], color="0.7", lw=1, ls=":")
+        shown = [confidence[places == place].mean() for place in present]
+        upper.plot(shown, [right[places == place].mean() for place in present], "o-", color=BLUE)
+        upper.set(ylabel="share that is right", ylim=(0, 1.02))
+        upper.set_title(f"{title}\nexpected calibration error {error:.4f}", loc="left", fontsize=10)
+        lower.bar((present + 0.5) / bins, [(places == place).sum() for place in present], 0.9 / bins, color="0.7")
+        lower.set(xlabel="probability of the most probable class", ylabel="images", xlim=(0, 1), yscale="log")
+        return figure

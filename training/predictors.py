@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from densescan.preprocessing import replicate
 from densescan.tasks import INPUT_NAME, OUTPUT_NAME, Task
+
+if TYPE_CHECKING:
+    import keras
 
 Predictor: TypeAlias = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 """uint8 [n, 224, 224, 3] to float32 [n, classes]."""
@@ -36,7 +39,11 @@ def keras_file(path: Path) -> Predictor:
     """Keras' own inference of a ``.keras`` file."""
     from .network import load_model
 
-    model = load_model(path)
+    return keras_model(load_model(path))
+
+
+def keras_model(model: keras.Model) -> Predictor:
+    """Keras' own inference of a model in memory."""
     return lambda images: np.asarray(model.predict_on_batch(images))
 
 
@@ -81,8 +88,8 @@ def predict(
 
 def predict_served(
     url: str, task: Task, paths: list[Path], on_done: Callable[[], None] = lambda: None
-) -> npt.NDArray[np.float32]:
-    """Probabilities of many files by the SDK and a running server: float32 [n, classes].
+) -> tuple[npt.NDArray[np.float32], float | None]:
+    """Probabilities of many files by the SDK and a running server: float32 [n, classes], and its operating point.
 
     Raises:
         DensescanError: A file or the server failed.
@@ -90,10 +97,12 @@ def predict_served(
     from densescan import Client, DensescanError
 
     results = []
+    threshold = None
     with Client(url, timeout_s=60) as client:
         for answer in client.classify_many(task.name, paths):
             if isinstance(answer, DensescanError):
                 raise answer
             results.append([answer.probabilities[label] for label in task.labels])
+            threshold = answer.threshold
             on_done()
-    return np.array(results, dtype=np.float32)
+    return np.array(results, dtype=np.float32), threshold

@@ -14,6 +14,16 @@ from . import plots
 from .metrics import Classes, Probabilities
 from .runs import write_aside, write_json
 
+_NAMES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "loss": "log loss",
+    "brier": "Brier score",
+    "ece": "expected calibration error",
+}
+
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
 body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b }}
@@ -48,6 +58,7 @@ def write_report(
     pictures = {"confusion_matrix": plots.confusion_matrix(task, figures["confusion_matrix"], title)}
     if figures["auroc"] == figures["auroc"]:  # not where a class is missing
         pictures["roc"] = plots.roc(task, classes, probabilities, figures, title)
+    pictures["reliability"] = plots.reliability(classes, probabilities, figures["ece"], title)
     if history:
         pictures["training_curves"] = plots.training_curves(history, f"{task.title}: training")
     for name, figure in pictures.items():
@@ -68,11 +79,29 @@ def summary_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
     """The headline figures as (name, value with its 95 % interval)."""
     intervals = figures.get("intervals_95", {})
     rows = [("images", f"{figures['images']:,}"), ("patients or groups", f"{figures['groups']:,}")]
-    for name in ("accuracy", "auroc", "loss"):
-        value = f"{figures[name]:.4f}"
+    at = figures.get("operating_point", {})
+    values = {name: figures[name] for name in _NAMES if name in figures}
+    values |= {f"{name} at the operating point": value for name, value in at.items() if name != "threshold"}
+    for name, value in values.items():
+        text = f"{value:.4f}"
         if name in intervals:
-            value += " ({:.4f} to {:.4f})".format(*intervals[name])
-        rows.append(("AUROC" if name == "auroc" else name, value))
+            text += " ({:.4f} to {:.4f})".format(*intervals[name])
+        rows.append((_NAMES.get(name, name), text))
+    if at:
+        rows.append(("operating point", f"{at['threshold']:.4g}"))
+    return rows
+
+
+def other_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
+    """Films of other hospitals, and what the file names tell of families, as (name, figures)."""
+    rows = []
+    for name, part in figures.get("other_domains", {}).items():
+        text = f"{part['images']:,} images, AUROC {part['auroc']:.4f}"
+        if bounds := part.get("intervals_95", {}).get("auroc"):
+            text += " ({:.4f} to {:.4f})".format(*bounds)
+        rows.append((f"other hospital: {name}", text))
+    for name, part in figures.get("families", {}).items():
+        rows.append((name, f"{part['recall']:.4f} of {part['images']:,} classified rightly"))
     return rows
 
 
@@ -87,7 +116,8 @@ def class_rows(task: Task, figures: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _summary(figures: dict[str, Any]) -> str:
-    rows = "".join(f"<tr><td>{html.escape(name)}</td><td>{value}</td></tr>" for name, value in summary_rows(figures))
+    pairs = [*summary_rows(figures), *other_rows(figures)]
+    rows = "".join(f"<tr><td>{html.escape(name)}</td><td>{value}</td></tr>" for name, value in pairs)
     return f"<table>{rows}</table><p class='note'>In brackets: 95 % intervals by bootstrap over patients.</p>"
 
 

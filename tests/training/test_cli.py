@@ -55,9 +55,7 @@ def test_each_step_explains_its_options(step: str, tmp_path: Path) -> None:
         (("export", "--task", "mri"), "make one with: python -m training fit --task mri"),
     ],
 )
-def test_what_is_missing_is_one_line_that_says_what_to_do(
-    words: tuple[str, ...], message: str, tmp_path: Path
-) -> None:
+def test_what_is_missing_is_one_line_that_says_what_to_do(words: tuple[str, ...], message: str, tmp_path: Path) -> None:
     done = run(*words, folder=tmp_path, check=False)
     assert done.returncode == 1
     assert message in done.stderr

@@ -34,7 +34,7 @@ def test_a_training_image_is_the_sdks_preprocessed_image(fold: Fold, phantom_set
 
 
 def test_a_missing_file_of_the_manifest_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidImage, match="gone.png: no such file"):
+    with pytest.raises(InvalidImage, match=r"gone\.png: no such file"):
         load_fold([Entry("gone.png", "NORMAL", "p", "train", "")], XRAY.labels, tmp_path)
 
 

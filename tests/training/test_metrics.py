@@ -7,19 +7,22 @@ import pytest
 
 from densescan.tasks import MRI, XRAY
 from training import metrics
+from training.manifest import Entry
 
 CLASSES = np.array([0, 0, 1, 1, 1])
 PROBABILITIES = np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.55, 0.45], [0.1, 0.9]], np.float32)
-GROUPS = ["a", "a", "b", "c", "d"]
+ENTRIES = [Entry(f"{place}.png", "", group, "val", "") for place, group in enumerate("aabcd")]
 
 
 def test_the_figures_of_a_small_case_are_those_counted_by_hand() -> None:
-    figures = metrics.evaluate(XRAY, CLASSES, PROBABILITIES, GROUPS, resamples=0)
+    figures = metrics.evaluate(XRAY, CLASSES, PROBABILITIES, ENTRIES, resamples=0)
     assert figures["accuracy"] == pytest.approx(3 / 5)
     assert figures["confusion_matrix"] == [[1, 1], [1, 2]]
     assert figures["auroc"] == pytest.approx(5 / 6)  # of 2 x 3 pairs, only (0.6, 0.45) is in the wrong order
     assert figures["loss"] == pytest.approx(-np.log([0.9, 0.4, 0.7, 0.45, 0.9]).mean(), abs=1e-6)
-    assert figures["classes"]["PNEUMONIA"] == pytest.approx({"precision": 2 / 3, "recall": 2 / 3, "f1": 2 / 3, "support": 3})
+    assert figures["classes"]["PNEUMONIA"] == pytest.approx(
+        {"precision": 2 / 3, "recall": 2 / 3, "f1": 2 / 3, "support": 3}
+    )
     assert (figures["images"], figures["groups"]) == (5, 4)
 
 
@@ -47,6 +50,35 @@ def test_intervals_hold_the_figure_and_are_wider_when_patients_have_many_images(
     assert by_patient[1] - by_patient[0] > 2 * (by_image[1] - by_image[0])
 
 
+def test_a_decision_at_a_threshold_is_counted_by_hand() -> None:
+    at = metrics.at_threshold(XRAY, CLASSES, PROBABILITIES, 0.65)
+    expected = {"threshold": 0.65, "sensitivity": 2 / 3, "specificity": 1.0, "ppv": 1.0, "npv": 2 / 3, "accuracy": 0.8}
+    assert at == pytest.approx(expected)
+
+
+def test_calibration_error_is_the_gap_between_confidence_and_truth() -> None:
+    confident = np.array([[0.9, 0.1]] * 10, np.float32)
+    classes = np.array([0] * 9 + [1])
+    assert metrics.calibration_error(classes, confident) == pytest.approx(0, abs=1e-6)
+    assert metrics.calibration_error(1 - classes, confident) == pytest.approx(0.8, abs=1e-6)
+
+
+def test_films_of_another_hospital_do_not_move_the_headline() -> None:
+    adult = [Entry(f"nih_{place}_1.jpeg", "", f"nih_{place}", "val", "") for place in range(5)]
+    alone = metrics.evaluate(XRAY, CLASSES, PROBABILITIES, ENTRIES, threshold=0.5, resamples=20)
+    both = metrics.evaluate(
+        XRAY,
+        np.concatenate([CLASSES, 1 - CLASSES]),
+        np.concatenate([PROBABILITIES, PROBABILITIES]),
+        [*ENTRIES, *adult],
+        threshold=0.5,
+        resamples=20,
+    )
+    assert {name: both[name] for name in alone} == alone
+    assert both["other_domains"]["adult"]["auroc"] == pytest.approx(1 - alone["auroc"])
+    assert both["families"]["NORMAL, adult"] == {"images": 3, "recall": pytest.approx(1 / 3)}
+
+
 def test_intervals_can_be_repeated() -> None:
-    first = metrics.evaluate(XRAY, CLASSES, PROBABILITIES, GROUPS, resamples=50)
-    assert first == metrics.evaluate(XRAY, CLASSES, PROBABILITIES, GROUPS, resamples=50)
+    first = metrics.evaluate(XRAY, CLASSES, PROBABILITIES, ENTRIES, resamples=50)
+    assert first == metrics.evaluate(XRAY, CLASSES, PROBABILITIES, ENTRIES, resamples=50)

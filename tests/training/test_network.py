@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from densescan.tasks import MRI, XRAY
-from training import fused, network
+from training import network
 from training.network import WeightsUnavailable
 
 
@@ -82,14 +82,3 @@ def test_a_weights_file_is_taken_and_a_wrong_one_refused(classifier: keras.Model
         network.build_classifier(XRAY, size=64, weights=str(tmp_path / "a.keras"))
     with pytest.raises(WeightsUnavailable, match="no weights at"):
         network.build_classifier(XRAY, size=64, weights=str(tmp_path / "none.keras"))
-
-
-def test_fused_normalisation_is_keras_own_off_the_torch_backend() -> None:
-    if keras.backend.backend() == "torch":
-        pytest.skip("the torch backend fuses it")
-    ours, theirs = fused.FusedBatchNormalization(), keras.layers.BatchNormalization()
-    features = np.random.default_rng(0).normal(3, 2, (8, 4, 4, 5)).astype(np.float32)
-    for layer in (ours, theirs):
-        layer.build(features.shape)
-    for training in (True, False):
-        np.testing.assert_array_equal(ours(features, training=training), theirs(features, training=training))

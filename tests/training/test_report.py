@@ -8,6 +8,7 @@ from PIL import Image
 
 from densescan.tasks import MRI, RESEARCH_ONLY
 from training import metrics, report
+from training.manifest import Entry
 
 RNG = np.random.default_rng(0)
 CLASSES = RNG.integers(0, 4, 60)
@@ -17,7 +18,9 @@ FIGURES = {
     "fold": "val",
     "network": "a <network>",
     "manifest_sha256": "0" * 64,
-    **metrics.evaluate(MRI, CLASSES, PROBABILITIES, [str(n) for n in range(60)], resamples=20),
+    **metrics.evaluate(
+        MRI, CLASSES, PROBABILITIES, [Entry(f"{n}.png", "", str(n), "val", "") for n in range(60)], resamples=20
+    ),
 }
 HISTORY = [
     {"phase": phase, "loss": "0.7", "val_loss": "0.8", "accuracy": "0.6", "val_accuracy": "0.5"}
@@ -29,12 +32,12 @@ def test_a_report_is_figures_for_machines_and_a_page_with_its_pictures_inside(tm
     page = report.write_report(tmp_path, MRI, FIGURES, CLASSES, PROBABILITIES, HISTORY)
     text = page.read_text(encoding="utf-8")
     assert json.loads((tmp_path / "report.json").read_text())["accuracy"] == FIGURES["accuracy"]
-    assert text.count("data:image/png;base64") == 3
+    assert text.count("data:image/png;base64") == 4
     assert RESEARCH_ONLY in text
     assert "a &lt;network&gt;" in text
     for label in MRI.labels:
         assert f"<td>{label}</td>" in text
-    for name in ("confusion_matrix", "roc", "training_curves"):
+    for name in ("confusion_matrix", "roc", "reliability", "training_curves"):
         with Image.open(tmp_path / f"{name}.png") as picture:
             assert np.ptp(np.asarray(picture.convert("L"))) > 100
     assert not list(tmp_path.glob("*.part*"))
