@@ -32,16 +32,16 @@ class TritonPythonModel:
 """
 
 
-def write_repository(root: Path) -> Path:
-    """X-ray answers at once with the mean brightness; MRI takes SLOW_S, one at a time, and lets two wait."""
+def write_repository(root: Path, slow_s: float = SLOW_S, max_batch_size: int = 1) -> Path:
+    """X-ray answers at once with the mean brightness; MRI takes `slow_s`, batch by batch, and lets two wait."""
     for task in TASKS.values():
         folder = root / task.classifier
         (folder / "1").mkdir(parents=True)
-        sleep_s = 0 if task.name == "xray" else SLOW_S
+        sleep_s = 0 if task.name == "xray" else slow_s
         (folder / "1/model.py").write_text(_MODEL.format(sleep_s=sleep_s, others=len(task.labels) - 1))
         queue = 64 if task.name == "xray" else 2
         (folder / "config.pbtxt").write_text(f"""
-            name: "{task.classifier}" backend: "python" max_batch_size: 1
+            name: "{task.classifier}" backend: "python" max_batch_size: {max_batch_size}
             input [ {{ name: "image" data_type: TYPE_UINT8 format: FORMAT_NHWC dims: [ 224, 224, 3 ] }} ]
             output [ {{ name: "probabilities" data_type: TYPE_FP32 dims: [ {len(task.labels)} ] }} ]
             instance_group [ {{ kind: KIND_CPU count: 1 }} ]
