@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from densescan import _explain_command, contact_sheet
+from densescan._commands import app
+from densescan._explain_command import SHEET_ROWS, Sheets
+from densescan.phantoms import draw_phantom
+
+from .explanations import explain, spike
+from .fake_server import FakeTriton
+from .test_explain import explained
+
+
+@pytest.fixture
+def url(fake: FakeTriton) -> str:
+    fake.on_infer = lambda request, context: explained([0.2, 0.8])
+    return fake.url
+
+
+def run(*arguments: object, url: str | None = None) -> Any:
+    return CliRunner().invoke(app, [*map(str, arguments), *(["--url", url] if url else [])])
+
+
+def test_overlays_and_a_sheet_are_written(url: str, film_path: Path, tmp_path: Path) -> None:
+    out = tmp_path / "deep/out"
+    result = run("explain", "xray", film_path, "-o", out, url=url)
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in out.iterdir()) == ["contact-sheet.png", "film.png"]
+    assert "PNEUMONIA" in result.output
+    assert str(out / "contact-sheet.png") in result.output
+    for path in out.iterdir():
+        with Image.open(path) as image:
+            assert image.width > 500
+
+
+def test_json_holds_the_numbers_and_where_the_overlay_is(url: str, film_path: Path, tmp_path: Path) -> None:
+    result = run("explain", "xray", film_path, tmp_path / "none.png", "-o", tmp_path, "--json", url=url)
+    good, bad = map(json.loads, result.stdout.splitlines())
+    assert result.exit_code == 1
+    assert (good["label"], good["target"]) == ("PNEUMONIA", "PNEUMONIA")
+    assert np.array(good["heatmap"]).shape == (7, 7)
+    assert Path(good["overlay"]).is_file()
+    assert bad["error"]["type"] == "InvalidImage"
+
+
+def test_target_colours_and_alpha_are_passed_on(url: str, fake: FakeTriton, film_path: Path, tmp_path: Path) -> None:
+    options = ("--target", "NORMAL", "--colormap", "cividis", "--alpha", 0.2)
+    assert run("explain", "xray", film_path, "-o", tmp_path / "a", *options, url=url).exit_code == 0
+    assert run("explain", "xray", film_path, "-o", tmp_path / "b", "--target", "NORMAL", url=url).exit_code == 0
+    first, second = ((tmp_path / folder / "film.png").read_bytes() for folder in "ab")
+    assert first != second
+    assert np.frombuffer(fake.asked("ModelInfer")[0].raw_input_contents[1], np.int32)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "told"), [(("--target", "glioma"), "NORMAL, PNEUMONIA"), (("--colormap", "jet"), "inferno")]
+)
+def test_unknown_names_are_refused_with_those_there_are(
+    options: tuple[str, str], told: str, film_path: Path, tmp_path: Path
+) -> None:
+    result = run("explain", "xray", film_path, "-o", tmp_path, *options, url="localhost:1")
+    assert result.exit_code == 2
+    assert told in result.output
+
+
+def test_nobody_at_the_address_is_exit_code_3_and_no_sheet(film_path: Path, tmp_path: Path) -> None:
+    result = run("explain", "xray", film_path, film_path, "-o", tmp_path / "out", url="127.0.0.1:9")
+    assert result.exit_code == 3
+    assert not list((tmp_path / "out").iterdir())
+    assert "1 of 2 pictures were not tried" in result.output
+
+
+def test_pictures_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    sheets = Sheets(tmp_path, 0.5, "inferno")
+    sources = ["a/film.png", "b/film.png", "c/film.jpg", "contact-sheet.png", "d/2-film.png"]
+    paths = [sheets.add(explain(spike(1, 1), source=source)) for source in sources]
+    assert len(set(paths)) == len(sources)
+    assert paths[0].name == "film.png"
+    sheets.finish()
+    assert [path.name for path in sheets.sheets] == ["contact-sheet.png"]
+    assert len(list(tmp_path.iterdir())) == len(sources) + 1
+
+
+def test_many_pictures_make_several_sheets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[int] = []
+
+    def counted(explanations: Any, **options: Any) -> Image.Image:
+        rows.append(len(explanations))
+        return contact_sheet(explanations[:1], **options)
+
+    monkeypatch.setattr(_explain_command, "contact_sheet", counted)
+    monkeypatch.setattr("densescan.explanation.Explanation.save", lambda self, path, *rest: path)
+    sheets = Sheets(tmp_path, 0.5, "inferno")
+    for number in range(2 * SHEET_ROWS + 1):
+        sheets.add(explain(spike(1, 1), source=f"{number}.png"))
+    sheets.finish()
+    assert rows == [SHEET_ROWS, SHEET_ROWS, 1]
+    assert [path.name for path in sheets.sheets] == ["contact-sheet.png", "contact-sheet-2.png", "contact-sheet-3.png"]
+
+
+def test_a_folder_that_cannot_be_made_is_told(url: str, film_path: Path) -> None:
+    result = run("explain", "xray", film_path, "-o", film_path / "below a file", url=url)
+    assert result.exit_code == 2
+    assert "cannot make the folder" in " ".join(result.output.split())
+
+
+def test_a_phantom_is_explained_like_any_picture(url: str, tmp_path: Path) -> None:
+    draw_phantom("mri").save(tmp_path / "slice.png")
+    result = run("explain", "xray", tmp_path / "slice.png", "-o", tmp_path / "out", url=url)
+    assert result.exit_code == 0
