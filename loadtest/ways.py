@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import http.client
+import json
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +25,7 @@ from densescan.tasks import CLASS_INDEX_NAME, ENCODED_NAME, IMAGE_SHAPE, INPUT_N
 Call = Callable[[int], object]
 """Asks about the picture of that number, going round, and returns when the answer is there."""
 
+_BOUNDARY = "densescan-form-boundary"
 _INFER = "/inference.GRPCInferenceService/ModelInfer"
 
 
@@ -139,6 +144,41 @@ def _encoded(target: Target) -> Iterator[Call]:
         yield call
 
 
+@contextlib.contextmanager
+def _http(target: Target) -> Iterator[Call]:
+    """Post a file, as a form or in base64; each thread keeps one connection, as a good client does."""
+    here = threading.local()
+    as_json = target.way == "http_json"
+    forms = [(_json if as_json else _form)(Path(file).read_bytes()) for file in target.files]
+    headers = {"Content-Type": "application/json" if as_json else f"multipart/form-data; boundary={_BOUNDARY}"}
+
+    def call(number: int) -> object:
+        connection = getattr(here, "connection", None)
+        if connection is None:
+            connection = here.connection = http.client.HTTPConnection(target.url, timeout=target.timeout_s)
+        try:
+            connection.request("POST", "/predict", forms[number % len(forms)], headers)
+            answer = connection.getresponse()
+            body = answer.read()
+        except (OSError, http.client.HTTPException):
+            connection.close()
+            raise
+        if answer.status != http.HTTPStatus.OK:
+            raise RuntimeError(f"HTTP {answer.status}: {body[:200]!r}")
+        return json.loads(body)
+
+    yield call
+
+
+def _json(data: bytes) -> bytes:
+    return json.dumps({"file": base64.b64encode(data).decode()}).encode()
+
+
+def _form(data: bytes) -> bytes:
+    head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n'
+    return f"{head}Content-Type: image/jpeg\r\n\r\n".encode() + data + f"\r\n--{_BOUNDARY}--\r\n".encode()
+
+
 WAYS: dict[str, Callable[[Target], contextlib.AbstractContextManager[Any]]] = {
     "ready": _prepared,
     "sdk_array": _sdk_array,
@@ -146,6 +186,8 @@ WAYS: dict[str, Callable[[Target], contextlib.AbstractContextManager[Any]]] = {
     "encoded": _encoded,
     "encoded_ready": _encoded_ready,
     "gradcam": _gradcam,
+    "http": _http,
+    "http_json": _http,
 }
 
 

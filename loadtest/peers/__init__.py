@@ -1,12 +1,136 @@
-"""Other ways to serve the same network, each set up as its own documentation recommends."""
+"""Other ways to serve the same network, each set up as its own documentation recommends.
+
+Each is a program of its own, started with a port and a model repository, that answers a picture posted to
+``/predict`` as the form field ``file``, or in base64 as JSON. Its packages are the extra ``peers``.
+"""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ..processes import CallersProcess
+from ..ways import Load, Target, opened
+
+HOST = "127.0.0.1"
+_ROOT = Path(__file__).resolve().parents[2]
+_START_S = 120.0
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One other way to serve.
+
+    Attributes:
+        module: Its program, in this package.
+        package: What has to be installed for it.
+        how: How it is set up, in a few words.
+        way: How a picture is posted.
+    """
+
+    module: str
+    package: str
+    how: str
+    way: str = "http"
+
+
+PEERS = {
+    "flask": Peer("flask_keras", "flask", "Flask calling Keras predict for each request, as the original did"),
+    "litserve": Peer("litserve_openvino", "litserve", "LitServe, batches of up to 16, the same int8 file", "http_json"),
+    "bentoml": Peer("bentoml_openvino", "bentoml", "BentoML, adaptive batching of up to 16, the same int8 file"),
+}
+
 
 def chosen(names: str) -> list[str]:
-    """Names with commas between, or ``all``, as a list."""
-    return []
+    """Peers by name, with commas between; ``all``: those that are installed.
+
+    Raises:
+        ValueError: A name is unknown, or what it needs is not installed.
+    """
+    if names == "all":
+        return [name for name, peer in PEERS.items() if find_spec(peer.package)]
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    for name in wanted:
+        if name not in PEERS:
+            raise ValueError(f"unknown peer {name!r}: choose among {', '.join(PEERS)}, or all")
+        if not find_spec(PEERS[name].package):
+            raise ValueError(f'the peer {name} needs {PEERS[name].package}: pip install -e ".[peers]"')
+    return wanted
 
 
-def measure(*args):  # noqa
-    raise NotImplementedError
+def measure(
+    name: str,
+    files: tuple[str, ...],
+    repository: Path,
+    seconds: float,
+    warm_up_s: float,
+    callers: Sequence[int] = (1, 16),
+) -> dict[str, Any]:
+    """Start a peer, press it, and stop it.
+
+    Raises:
+        RuntimeError: It does not start; the message has the end of its log.
+    """
+    from ..measuring import figures
+
+    with running(name, repository, files) as url, CallersProcess() as process:
+        target = Target(PEERS[name].way, "xray", url, files)
+        loads = {str(number): figures(process.run(Load((target,), number, seconds, warm_up_s))) for number in callers}
+    return {"how": PEERS[name].how, "loads": loads}
+
+
+@contextmanager
+def running(name: str, repository: Path, files: tuple[str, ...]) -> Iterator[str]:
+    """A peer that answers, as ``host:port``."""
+    from server.environment import free_ports
+
+    (port,) = free_ports(HOST, 1)
+    command = [sys.executable, "-m", f"{__name__}.{PEERS[name].module}", str(port), str(repository.resolve())]
+    with tempfile.TemporaryFile("w+") as log, tempfile.TemporaryDirectory() as home:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(_ROOT), *sys.path[1:]]), "BENTOML_HOME": home}
+        # A group of its own: it starts processes that end with it.
+        process = subprocess.Popen(
+            command, cwd=home, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            _wait(process, Target(PEERS[name].way, "xray", f"{HOST}:{port}", files), log)
+            yield f"{HOST}:{port}"
+        finally:
+            _stop(process)
+
+
+def _wait(process: subprocess.Popen[bytes], target: Target, log: Any) -> None:
+    deadline = time.monotonic() + _START_S
+    while True:
+        try:
+            with opened(target) as call:
+                call(0)
+            return
+        except (OSError, RuntimeError) as error:
+            if process.poll() is not None or time.monotonic() > deadline:
+                log.seek(0)
+                tail = "".join(log.readlines()[-15:])
+                raise RuntimeError(f"it did not answer ({error}); its log ends with\n{tail}") from error
+            time.sleep(0.3)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    for number, patience_s in ((signal.SIGTERM, 10), (signal.SIGKILL, 10)):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(timeout=patience_s)
+        except ProcessLookupError:
+            break
+        except subprocess.TimeoutExpired:
+            continue
+    process.wait()

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import base64
+import json
+from email.parser import BytesParser
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from densescan.tasks import XRAY
+from loadtest import peers
+from loadtest.pictures import write_phantoms
+from loadtest.ways import Target, opened, served_files
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Answers with what was posted, after the encoding of its kind has been taken off."""
+
+    protocol_version = "HTTP/1.1"
+    connections: set[int]
+
+    def do_POST(self) -> None:
+        type(self).connections.add(self.client_address[1])
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        kind = self.headers["Content-Type"]
+        if kind == "application/json":
+            data = base64.b64decode(json.loads(body)["file"])
+        else:
+            message = BytesParser().parsebytes(f"Content-Type: {kind}\r\n\r\n".encode() + body)
+            (part,) = message.get_payload()
+            assert part.get_param("name", header="content-disposition") == "file"
+            data = part.get_payload(decode=True)
+        self.send_response(200 if data else 503)
+        answer = json.dumps([len(data), data[:2].hex()]).encode()
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def echo() -> Any:
+    Echo.connections = set()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    yield f"127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize("way", ["http", "http_json"])
+def test_a_posted_file_arrives_whole_over_one_connection(echo: str, way: str, tmp_path: Path) -> None:
+    paths = write_phantoms(XRAY, tmp_path, count=2)
+    with opened(Target(way, "xray", echo, served_files(paths))) as call:
+        answers = [call(number) for number in range(4)]
+    assert answers == [[paths[number % 2].stat().st_size, "ffd8"] for number in range(4)]
+    assert len(Echo.connections) == 1
+
+
+def test_a_refusal_is_raised(echo: str, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.jpg"
+    empty.write_bytes(b"")
+    with opened(Target("http", "xray", echo, (str(empty),))) as call, pytest.raises(RuntimeError, match="HTTP 503"):
+        call(0)
+
+
+def test_all_means_those_that_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "find_spec", lambda package: package == "flask" or None)
+    assert peers.chosen("all") == ["flask"]
+    assert peers.chosen("flask,") == ["flask"]
+    assert peers.chosen("") == []
+    with pytest.raises(ValueError, match=r"litserve needs litserve: .*\[peers\]"):
+        peers.chosen("litserve")
+    with pytest.raises(ValueError, match="unknown peer 'nginx'"):
+        peers.chosen("nginx")
+
+
+def test_every_peer_is_a_program_of_this_package() -> None:
+    folder = Path(peers.__file__).parent
+    assert all((folder / f"{peer.module}.py").is_file() for peer in peers.PEERS.values())
+
+
+@pytest.mark.slow
+def test_the_originals_way_is_started_pressed_and_stopped(repository_of_tiny_networks: Path, tmp_path: Path) -> None:
+    pytest.importorskip("flask")
+    pytest.importorskip("keras")
+    files = served_files(write_phantoms(XRAY, tmp_path, count=1))
+    measured = peers.measure("flask", files, repository_of_tiny_networks, seconds=1, warm_up_s=0, callers=(1,))
+    assert measured["loads"][1]["failures"] == {}
+    assert measured["loads"][1]["sent"] >= 1
