@@ -147,7 +147,7 @@ def _encoded(target: Target) -> Iterator[Call]:
 @contextlib.contextmanager
 def _http(target: Target) -> Iterator[Call]:
     """Post a file, as a form or in base64; each thread keeps one connection, as a good client does."""
-    here = threading.local()
+    here, all_of_them = threading.local(), []
     as_json = target.way == "http_json"
     forms = [(_json if as_json else _form)(Path(file).read_bytes()) for file in target.files]
     headers = {"Content-Type": "application/json" if as_json else f"multipart/form-data; boundary={_BOUNDARY}"}
@@ -156,6 +156,7 @@ def _http(target: Target) -> Iterator[Call]:
         connection = getattr(here, "connection", None)
         if connection is None:
             connection = here.connection = http.client.HTTPConnection(target.url, timeout=target.timeout_s)
+            all_of_them.append(connection)
         try:
             connection.request("POST", "/predict", forms[number % len(forms)], headers)
             answer = connection.getresponse()
@@ -168,6 +169,8 @@ def _http(target: Target) -> Iterator[Call]:
         return json.loads(body)
 
     yield call
+    for connection in all_of_them:
+        connection.close()
 
 
 def _json(data: bytes) -> bytes:
