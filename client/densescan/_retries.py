@@ -13,8 +13,8 @@ from .errors import DensescanError, Overloaded
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 2.0
 
-# A client may send again ten requests at once, and later one for every ten that are answered: a
-# server that is down or overloaded is not met by a multiple of its load.
+# A client may send again ten times at once, or as often as a single request may be, and later once
+# for every ten that are answered: a server that is down is not met by a multiple of its load.
 _BUDGET: Final = 10.0
 _EARNED: Final = 0.1
 
@@ -33,7 +33,8 @@ class Retries:
         self._overloaded = overloaded
         self._jitter = jitter
         self._lock = threading.Lock()
-        self._budget = _BUDGET
+        self._whole = max(_BUDGET, float(most))
+        self._budget = self._whole
 
     def begin(self, deadline: Deadline) -> Attempts:
         """The attempts of one request, all within its deadline."""
@@ -42,7 +43,7 @@ class Retries:
     def succeeded(self) -> None:
         """Note an answer, which earns a part of a later retry."""
         with self._lock:
-            self._budget = min(self._budget + _EARNED, _BUDGET)
+            self._budget = min(self._budget + _EARNED, self._whole)
 
     def _allows(self, error: DensescanError) -> bool:
         return error.transient and (self._overloaded or not isinstance(error, Overloaded))

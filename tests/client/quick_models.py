@@ -27,7 +27,11 @@ class TritonPythonModel:
             white = images.reshape(len(images), -1).mean(axis=1, keepdims=True) / 255
             others = np.repeat((1 - white) / {others}, {others}, axis=1)
             probabilities = np.concatenate([others, white], axis=1).astype(np.float32)
-            responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("probabilities", probabilities)]))
+            outputs = [pb_utils.Tensor("probabilities", probabilities)]
+            if {heatmap}:
+                maps = np.tile(np.linspace(0, 1, 49, dtype=np.float32).reshape(1, 7, 7), (len(images), 1, 1))
+                outputs.append(pb_utils.Tensor("heatmap", maps))
+            responses.append(pb_utils.InferenceResponse(outputs))
         return responses
 """
 
@@ -35,17 +39,21 @@ class TritonPythonModel:
 def write_repository(root: Path, slow_s: float = SLOW_S, max_batch_size: int = 1) -> Path:
     """X-ray answers at once with the mean brightness; MRI takes `slow_s`, batch by batch, and lets two wait."""
     for task in TASKS.values():
-        folder = root / task.classifier
-        (folder / "1").mkdir(parents=True)
         sleep_s = 0 if task.name == "xray" else slow_s
-        (folder / "1/model.py").write_text(_MODEL.format(sleep_s=sleep_s, others=len(task.labels) - 1))
-        queue = 64 if task.name == "xray" else 2
-        (folder / "config.pbtxt").write_text(f"""
-            name: "{task.classifier}" backend: "python" max_batch_size: {max_batch_size}
-            input [ {{ name: "image" data_type: TYPE_UINT8 format: FORMAT_NHWC dims: [ 224, 224, 3 ] }} ]
-            output [ {{ name: "probabilities" data_type: TYPE_FP32 dims: [ {len(task.labels)} ] }} ]
-            instance_group [ {{ kind: KIND_CPU count: 1 }} ]
-            dynamic_batching {{ default_queue_policy {{ max_queue_size: {queue} }} }}
-            parameters {{ key: "operating_point" value {{ string_value: "0.25" }} }}
-        """)
+        for name, heatmap in ((task.classifier, False), (task.gradcam, True)):
+            folder = root / name
+            (folder / "1").mkdir(parents=True)
+            code = _MODEL.format(sleep_s=sleep_s, others=len(task.labels) - 1, heatmap=heatmap)
+            (folder / "1/model.py").write_text(code)
+            inputs = '{ name: "image" data_type: TYPE_UINT8 dims: [ 224, 224, 3 ] }'
+            outputs = f'{{ name: "probabilities" data_type: TYPE_FP32 dims: [ {len(task.labels)} ] }}'
+            if heatmap:
+                inputs += ', { name: "class_index" data_type: TYPE_INT32 dims: [ 1 ] }'
+                outputs += ', { name: "heatmap" data_type: TYPE_FP32 dims: [ 7, 7 ] }'
+            (folder / "config.pbtxt").write_text(f"""
+                name: "{name}" backend: "python" max_batch_size: {max_batch_size}
+                input [ {inputs} ] output [ {outputs} ] instance_group [ {{ kind: KIND_CPU count: 1 }} ]
+                dynamic_batching {{ default_queue_policy {{ max_queue_size: {64 if task.name == "xray" else 2} }} }}
+                parameters {{ key: "operating_point" value {{ string_value: "0.25" }} }}
+            """)
     return root

@@ -16,6 +16,7 @@ import pytest
 
 from densescan import Classification, Client
 from densescan.errors import DeadlineExceeded, DensescanError, ModelNotFound, Overloaded, ServerUnavailable
+from densescan.tasks import TASKS
 from server import EmbeddedTriton
 from tests.docker import certificates
 
@@ -34,7 +35,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(repository: Path) -> Iterator[EmbeddedTriton]:
-    with EmbeddedTriton(repository, exit_timeout_s=2) as triton:
+    models = [task.classifier for task in TASKS.values()] + ["xray_gradcam"]
+    with EmbeddedTriton(repository, models=models, exit_timeout_s=2) as triton:
         yield triton
 
 
@@ -62,8 +64,8 @@ def test_a_wrong_version_is_a_model_not_found_at_once(server: EmbeddedTriton) ->
         with pytest.raises(ModelNotFound, match="version 7") as caught:
             client.classify_xray(BRIGHT, model_version="7")
         assert not caught.value.transient
-        with pytest.raises(ModelNotFound, match="xray_gradcam"):
-            client.explain_xray(BRIGHT)
+        with pytest.raises(ModelNotFound, match="xray_gradcam version 7"):
+            client.explain_xray(BRIGHT, model_version="7")
 
 
 def test_a_full_queue_is_overloaded_at_once_and_spoils_nobody_else(server: EmbeddedTriton) -> None:
@@ -96,9 +98,9 @@ def test_a_stopped_process_is_a_deadline_exceeded_in_time(server: EmbeddedTriton
         client.classify_xray(BRIGHT)
         server.send_signal(signal.SIGSTOP)
         try:
-            with takes(0.4, 1.5), pytest.raises(DeadlineExceeded):
+            with takes(0.4, 4), pytest.raises(DeadlineExceeded):
                 client.classify_xray(BRIGHT, timeout_s=0.5)
-            with Client(server.grpc_url) as stranger, takes(0.4, 1.5), pytest.raises(ServerUnavailable):
+            with Client(server.grpc_url) as stranger, takes(0.4, 4), pytest.raises(ServerUnavailable):
                 stranger.classify_xray(BRIGHT, timeout_s=0.5)
         finally:
             server.send_signal(signal.SIGCONT)
@@ -107,16 +109,18 @@ def test_a_stopped_process_is_a_deadline_exceeded_in_time(server: EmbeddedTriton
 
 def test_leaving_early_cancels_at_the_server(server: EmbeddedTriton) -> None:
     """A request whose caller has given up frees its place in the queue."""
+    before = _executed(server, "mri_densenet121")
     with Client(server.grpc_url) as client:
         client.status()
         with ThreadPoolExecutor(3) as pool:
-            waiting = [pool.submit(client.classify_mri, BRIGHT, timeout_s=0.3) for _ in range(3)]
+            waiting = [pool.submit(client.classify_mri, BRIGHT, timeout_s=SLOW_S / 2) for _ in range(3)]
             for call in waiting:
                 with pytest.raises(DeadlineExceeded):
                     call.result()
-        time.sleep(SLOW_S)
-        with takes(0, 1.8 * SLOW_S):
-            client.classify_mri(BRIGHT)
+    with Client(server.grpc_url, retry_overloaded=True, retries=20, timeout_s=30) as client:
+        client.classify_mri(BRIGHT)  # behind whatever is still waiting
+    # The one that was executing and ours; the two that waited behind it were dropped.
+    assert _executed(server, "mri_densenet121") - before <= 2
 
 
 @pytest.mark.slow
@@ -126,7 +130,7 @@ def test_a_server_killed_in_mid_call_is_unavailable_and_found_again_when_it_is_b
         call = pool.submit(client.classify_mri, BRIGHT)
         time.sleep(SLOW_S / 3)
         kill(server)
-        with takes(0, 3), pytest.raises(ServerUnavailable) as caught:
+        with takes(0, 8), pytest.raises(ServerUnavailable) as caught:
             call.result()
         assert caught.value.transient
 
@@ -157,7 +161,7 @@ def test_of_several_servers_one_may_die(server: EmbeddedTriton, repository: Path
     ):
         for _ in range(4):
             client.classify_xray(BRIGHT)
-        counts = [_executed(each) for each in (server, other)]
+        counts = [_executed(each, "xray_densenet121") for each in (server, other)]
         assert min(counts) >= 1, "they take turns"
         killer = threading.Timer(0.2, kill, [other])
         killer.start()
@@ -167,11 +171,11 @@ def test_of_several_servers_one_may_die(server: EmbeddedTriton, repository: Path
         killer.join()
 
 
-def _executed(server: EmbeddedTriton) -> int:
+def _executed(server: EmbeddedTriton, model: str) -> int:
     from tritonclient.grpc import InferenceServerClient
 
     with InferenceServerClient(server.grpc_url) as client:
-        statistics = client.get_inference_statistics("xray_densenet121")
+        statistics = client.get_inference_statistics(model)
     return int(statistics.model_stats[0].inference_count)
 
 

@@ -71,5 +71,10 @@ def test_many_failing_requests_are_not_a_multiple_of_the_load() -> None:
     assert again == 2
 
 
+def test_one_request_may_be_sent_again_as_often_as_was_asked_for() -> None:
+    attempts = Retries(30).begin(Deadline(600))
+    assert sum(attempts.pause_s(LOST) is not None for _ in range(40)) == 30
+
+
 def test_without_retries_the_first_error_is_final() -> None:
     assert Retries(0).begin(Deadline(60)).pause_s(LOST) is None
