@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import keras
 
 SAME_PROBABILITIES = 1e-3
-"""Largest difference from the classifier in the same form; it is 0 unless a runtime fuses the two differently."""
+"""Largest difference from the classifier in the same form; it is 0 but where a runtime fuses the two differently."""
 
 FP32_TOLERANCE = 1e-3
 """Of any place of a map: dividing a map by its largest value magnifies the rounding of FP32."""

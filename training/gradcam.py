@@ -185,8 +185,8 @@ def onto_onnx(classifier: onnx.ModelProto, head: onnx.ModelProto) -> onnx.ModelP
 def onto_openvino(classifier: Path, head: onnx.ModelProto, path: Path) -> None:
     """An OpenVINO classifier, quantised or not, with the head's operations added in FP32; its own stay as they are.
 
-    Of a quantised one the head reads the rounded tensors. Then OpenVINO compiles the classifier's part as it does
-    without the head, and the probabilities are the same to the bit.
+    Of a quantised one the head reads the rounded tensors. Then OpenVINO computes the classifier's part in the same
+    precisions as without the head, and the probabilities are the same, in large batches but for the order of a sum.
 
     Raises:
         ValueError: The file lacks the named tensors: it was not converted by `conversion.to_onnx`.

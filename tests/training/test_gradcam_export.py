@@ -68,13 +68,14 @@ def convert(classifier: Any, folder: Path) -> list[exporting_gradcam.MapCheck]:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("batch", [1, 3, 8])
-def test_each_form_answers_the_probabilities_of_its_classifier_to_the_bit(
-    converted: Converted, form: str, batch: int
-) -> None:
+def test_each_form_answers_the_probabilities_of_its_classifier(converted: Converted, form: str, batch: int) -> None:
     classify, explain = converted.forms[form]
     images = noise(batch, seed=batch)
     probabilities, maps = explainers.explain(explain, images)
-    np.testing.assert_array_equal(probabilities, predictors.predict(classify, images))
+    # OpenVINO may add up in another order; one that computed in another precision would be off by 1e-4.
+    np.testing.assert_allclose(
+        probabilities, predictors.predict(classify, images), rtol=0, atol=1e-5 if form == "int8" else 0
+    )
     assert (maps.shape, maps.dtype) == ((batch, 7, 7), np.float32)
 
 
@@ -147,7 +148,7 @@ def test_the_checks_say_how_alike_the_maps_are(converted: Converted) -> None:
     assert list(converted.checks) == ["SavedModel", "ONNX FP32", "ONNX FP16", "OpenVINO int8"]
     for check in converted.checks.values():
         assert check.images == 6
-        assert check.probabilities_differ == 0
+        assert check.probabilities_differ <= 1e-5
         assert 0.99 < check.least_correlation <= check.mean_correlation <= 1 + 1e-9
 
 
