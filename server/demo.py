@@ -62,6 +62,7 @@ def run(tasks: Sequence[Task], images: Sequence[Path], output: Path, model_repos
             for task, paths in pictures.items():
                 rows = classify(client, task, paths)
                 show(console, task, rows, drawn=not images)
+                explain(console, client, task, rows, output)
                 failed |= any(isinstance(outcome, DensescanError) for _, outcome in rows)
     except ServerStartError as error:
         make_console(stderr=True).print(failure(error))
@@ -106,6 +107,17 @@ def classify(client: Client, task: Task, paths: Sequence[Path]) -> list[Row]:
             outcome = error
         rows.append((str(path), outcome))
     return rows
+
+
+def explain(console: Console, client: Client, task: Task, rows: Sequence[Row], output: Path) -> None:
+    """Save one picture of what the first decision rests on, and say where it is."""
+    for name, outcome in rows:
+        if isinstance(outcome, Classification):
+            path = output / f"explained_{task.name}.png"
+            output.mkdir(parents=True, exist_ok=True)
+            client.explain(task, name).save(path)
+            console.print(f"What it rests on (Grad-CAM): [bold]{path}[/]", soft_wrap=True)
+            return
 
 
 def show(console: Console, task: Task, rows: Sequence[Row], *, drawn: bool) -> None:

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from server import environment
+from server.errors import ServerStartError
+
+
+def test_everything_that_triton_needs_is_found() -> None:
+    found = environment.find_installation()
+    assert found.tritonserver.is_file()
+    assert found.stub.is_file()
+    assert f"{sys.version_info.major}.{sys.version_info.minor}" in str(found.stub)
+    assert all(folder.is_dir() for folder in (found.python_backend, *found.libraries, *found.python_path))
+
+
+def test_the_models_python_is_this_one() -> None:
+    variables = environment.find_installation().environment({"PATH": "somewhere", "HOME": "kept"})
+    assert variables["PATH"].split(":")[0] == str(Path(sys.executable).parent)
+    assert variables["PATH"].endswith(":somewhere")
+    assert variables["HOME"] == "kept"
+
+
+def test_a_missing_libpython_says_which_package_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "_library_folders", list)
+    with pytest.raises(ServerStartError, match="is missing") as caught:
+        environment.find_libpython()
+    assert f"libpython{sys.version_info.major}.{sys.version_info.minor}" in caught.value.hint
+
+
+def test_a_python_without_a_stub_names_those_that_have_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "_version", lambda: "3.99")
+    with pytest.raises(ServerStartError, match=r"no stub for Python 3\.99, only for 3\.8, .*3\.13"):
+        environment.find_installation()
+
+
+def test_a_missing_wheel_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ServerStartError, match="nvidia-pytriton") as caught:
+        environment.find_installation()
+    assert "pip install" in caught.value.hint
+
+
+def test_another_system_is_pointed_to_the_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(ServerStartError, match="not on darwin") as caught:
+        environment.find_installation()
+    assert "container" in caught.value.hint
+
+
+def test_a_port_that_is_taken_names_the_option_that_changes_it() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ServerStartError, match=f"port {port} on") as caught:
+            environment.check_port_is_free("127.0.0.1", port, "--grpc-port")
+    assert "--grpc-port" in caught.value.hint
+    environment.check_port_is_free("127.0.0.1", port, "--grpc-port")
+
+
+def test_free_ports_differ() -> None:
+    assert len(set(environment.free_ports("127.0.0.1", 20))) == 20

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from rich.console import Console
+
+from server.logs import LogPrinter, parse_line
+
+LOADED = "I1124 15:06:29.123456 4711 model_lifecycle.cc:849] \"successfully loaded 'xray_densenet121'\""
+FAILED = "E1124 15:06:30.000001 4711 model_lifecycle.cc:654] \"failed to load 'a': no file\""
+NOISE = 'W1124 15:06:28.9 4711 pinned_memory_manager.cc:273] "Unable to allocate pinned system memory"'
+
+
+def printed(*lines: str, show_info: bool = False) -> str:
+    stream = io.StringIO()
+    with LogPrinter(Console(file=stream, width=300), show_info=show_info) as printer:
+        for line in lines:
+            printer(line)
+    return stream.getvalue()
+
+
+def test_a_line_is_taken_apart() -> None:
+    line = parse_line(FAILED)
+    assert line is not None
+    assert (line.severity, line.time, line.message) == ("E", "15:06:30", "failed to load 'a': no file")
+    assert parse_line("+------+") is None
+
+
+def test_errors_are_shown_and_information_only_on_demand() -> None:
+    assert "failed to load" in printed(LOADED, FAILED)
+    assert "successfully" not in printed(LOADED, FAILED)
+    assert "successfully" in printed(LOADED, show_info=True)
+
+
+def test_what_means_nothing_without_a_gpu_is_left_out() -> None:
+    assert printed(NOISE) == ""
+
+
+def test_a_traceback_follows_its_error_and_a_table_its_information() -> None:
+    assert "line 3, in load" in printed(FAILED, "  File 'model.py', line 3, in load")
+    assert printed(LOADED, "| Model | Status |") == ""
+
+
+def test_a_log_file_gets_everything(tmp_path: Path) -> None:
+    with LogPrinter(Console(file=io.StringIO()), log_file=tmp_path / "triton.log") as printer:
+        for line in (LOADED, NOISE, "+---+"):
+            printer(line)
+    assert (tmp_path / "triton.log").read_text().splitlines() == [LOADED, NOISE, "+---+"]

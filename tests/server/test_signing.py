@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from server import EmbeddedTriton
+from server.manifest import ManifestError
+from server.signing import MANIFEST, SIGNATURE, check, sign
+
+from . import tiny
+from .released import new_key
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return new_key(tmp_path_factory.mktemp("keys") / "ours")
+
+
+@pytest.fixture
+def repository(tmp_path: Path, keys: tuple[Path, Path]) -> Path:
+    folder = tiny.write_repository(tmp_path / "models")
+    assert sign(folder, keys[0]) == len([path for path in folder.rglob("*") if path.is_file()]) - 2
+    return folder
+
+
+def test_what_was_signed_passes(repository: Path, keys: tuple[Path, Path]) -> None:
+    assert check(repository, keys[1]) == 10
+
+
+def test_the_manifest_is_one_that_sha256sum_checks(repository: Path) -> None:
+    subprocess.run(["sha256sum", "--check", "--strict", MANIFEST], cwd=repository, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda folder: (folder / "tiny/config.pbtxt").write_text("x"), "tiny/config.pbtxt: has been changed"),
+        (lambda folder: (folder / "tiny/1/model.bin").unlink(), "tiny/1/model.bin: is missing"),
+        (lambda folder: (folder / "tiny/1/model.py").write_text("evil"), "tiny/1/model.py: was not signed"),
+        (lambda folder: (folder / "new").mkdir() or (folder / "new/config.pbtxt").touch(), "new/config.pbtxt: was not"),
+        (lambda folder: (folder / "tiny/__pycache__").mkdir() or (folder / "tiny/__pycache__/m.pyc").touch(), "m.pyc"),
+        (lambda folder: (folder / MANIFEST).unlink(), "is not signed"),
+        (lambda folder: (folder / SIGNATURE).unlink(), "is not signed"),
+        (lambda folder: (folder / SIGNATURE).write_bytes(bytes(64)), "signature is not of this key"),
+        (lambda folder: (folder / SIGNATURE).write_bytes(b""), "signature is not of this key"),
+        (lambda folder: (folder / MANIFEST).open("a").write("0  x\n"), "signature is not of this key"),
+    ],
+)
+def test_whatever_was_done_to_it_is_refused_and_named(
+    repository: Path, keys: tuple[Path, Path], spoil: Callable[[Path], object], told: str
+) -> None:
+    spoil(repository)
+    with pytest.raises(ManifestError, match=told):
+        check(repository, keys[1])
+
+
+def test_another_keys_signature_is_none(repository: Path, tmp_path: Path, keys: tuple[Path, Path]) -> None:
+    theirs, public = new_key(tmp_path / "theirs")
+    with pytest.raises(ManifestError, match="signature is not of this key"):
+        check(repository, public)
+    sign(repository, theirs)
+    with pytest.raises(ManifestError, match="signature is not of this key"):
+        check(repository, keys[1])
+
+
+def test_a_key_that_is_none_leaves_the_old_signature(repository: Path, tmp_path: Path, keys: tuple[Path, Path]) -> None:
+    (tmp_path / "key").write_text("no key")
+    before = {path: path.read_bytes() for path in repository.rglob("*") if path.is_file()}
+    with pytest.raises(ManifestError, match="signing failed"):
+        sign(repository, tmp_path / "key")
+    assert {path: path.read_bytes() for path in repository.rglob("*") if path.is_file()} == before
+
+
+def test_the_command_line_signs_and_checks(repository: Path, keys: tuple[Path, Path]) -> None:
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "server.signing", *map(str, arguments)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+    assert "10 files signed" in run("sign", repository, "--key", keys[0]).stderr
+    assert run("check", repository, "--public-key", keys[1]).returncode == 0
+    (repository / "tiny/config.pbtxt").write_text("x")
+    refused = run("check", repository, "--public-key", keys[1])
+    assert refused.returncode == 1
+    assert "has been changed" in refused.stderr
+
+
+@pytest.mark.triton
+def test_triton_serves_a_signed_repository(repository: Path) -> None:
+    with EmbeddedTriton(repository) as triton:
+        assert triton.is_ready()
