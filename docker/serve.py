@@ -10,6 +10,7 @@ DENSESCAN_MODELS           /models           the model repository; it may be rea
 DENSESCAN_ADDRESS          0.0.0.0           where to listen, inside the container
 DENSESCAN_TLS_CERT, _KEY   none              files: gRPC is served with TLS
 DENSESCAN_TLS_CLIENT_CA    none              file: gRPC callers must show a certificate of this authority
+DENSESCAN_RELEASE_KEY      none              file: only a repository that its owner signed is served
 DENSESCAN_ADMIN_KEY_FILE   a random key      file: whoever knows the key may use the closed parts of gRPC
 DENSESCAN_OTLP_URL         none              traces go there, such as http://collector:4318/v1/traces
 DENSESCAN_TRACE_RATE       0                 0: requests of traced callers only; n: one of every n requests too
@@ -30,10 +31,12 @@ from pathlib import Path
 
 try:
     from manifest import ManifestError, check_versions  # in the image they lie beside this file
+    from signing import check as check_signature
     from stubs import run_watched
     from tls import TlsError, tls_options
 except ImportError:
     from server.manifest import ManifestError, check_versions
+    from server.signing import check as check_signature
     from server.stubs import run_watched
     from server.tls import TlsError, tls_options
 
@@ -121,6 +124,8 @@ def main() -> None:
         repository = Path(os.environ.get("DENSESCAN_MODELS", "/models"))
         if not repository.is_dir():
             raise SettingError(f"there is no model repository at {repository}: mount it there, read-only")
+        if release_key := os.environ.get("DENSESCAN_RELEASE_KEY"):
+            log.info("%d files are as they were signed", check_signature(repository, Path(release_key)))
         checked = check_versions(path for path in repository.iterdir() if path.is_dir())
     except (SettingError, TlsError, ManifestError, OSError) as error:
         log.error("not starting: %s", error)

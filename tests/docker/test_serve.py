@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from server.signing import sign
 from tests.server import tiny
-from tests.server.released import release
+from tests.server.released import new_key, release
 
 from .conftest import Container
 from .images import ROOT
@@ -78,8 +79,8 @@ def test_a_weak_admin_key_is_refused(serve: types.ModuleType, tmp_path: Path, ke
         serve.options({"DENSESCAN_ADMIN_KEY_FILE": str(tmp_path / "key")})
 
 
-def run_serve(repository: Path, program: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "DENSESCAN_MODELS": str(repository), "DENSESCAN_TRITONSERVER": program}
+def run_serve(repository: Path, program: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "DENSESCAN_MODELS": str(repository), "DENSESCAN_TRITONSERVER": program, **variables}
     environment["PYTHONPATH"] = str(ROOT)
     command = [sys.executable, str(ROOT / "docker/serve.py")]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
@@ -94,6 +95,22 @@ def test_changed_weights_are_not_served(tmp_path: Path, tiny_repository: Path) -
     refused = run_serve(repository, shutil.which("true") or "")
     assert refused.returncode == 1
     assert "tiny/1/model.bin: has been changed" in refused.stderr
+
+
+def test_only_a_repository_signed_with_the_release_key_is_served(tmp_path: Path, tiny_repository: Path) -> None:
+    repository = shutil.copytree(tiny_repository, tmp_path / "models")
+    key, public = new_key(tmp_path / "ours")
+    does_nothing = shutil.which("true") or ""
+    unsigned = run_serve(repository, does_nothing, DENSESCAN_RELEASE_KEY=str(public))
+    assert unsigned.returncode == 1
+    assert "is not signed" in unsigned.stderr
+    sign(repository, key)
+    assert run_serve(repository, does_nothing, DENSESCAN_RELEASE_KEY=str(public)).returncode == 0
+    with (repository / "tiny/config.pbtxt").open("a") as config:
+        config.write("# changed")
+    changed = run_serve(repository, does_nothing, DENSESCAN_RELEASE_KEY=str(public))
+    assert changed.returncode == 1
+    assert "tiny/config.pbtxt: has been changed" in changed.stderr
 
 
 def test_a_repository_that_is_not_mounted_is_named(tmp_path: Path) -> None:
