@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import weakref
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any
@@ -362,4 +363,14 @@ class Client(ClientBase):
                 self._connection = InferenceServerClient(  # type: ignore[no-untyped-call]
                     target(self.url), creds=credentials(self._options), channel_args=channel_options(self._options)
                 )
+                # A client that nobody closes is closed with its last reference, or before the interpreter takes
+                # gRPC apart, which would print a traceback at the end of a script.
+                weakref.finalize(self, _release, weakref.ref(self), self._connection)
             return self._connection
+
+
+def _release(owner: weakref.ref[Client], connection: Any) -> None:
+    client = owner()
+    if client is not None:
+        client._connection = None
+    connection.close()

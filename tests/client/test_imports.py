@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import densescan
+
+from .fake_server import FakeTriton
 
 HEAVY = ("grpc", "tritonclient", "numpy", "PIL", "typer", "rich")
 
@@ -35,3 +39,25 @@ def test_every_exported_name_can_be_imported() -> None:
 def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'classify_ct'"):
         _ = densescan.classify_ct
+
+
+def test_a_script_that_never_closes_its_client_ends_silently(fake: FakeTriton, film_path: Path) -> None:
+    code = (
+        "import sys, densescan\n"
+        "client = densescan.Client()\n"
+        "print(client.classify_xray(sys.argv[1]).label, densescan.classify_xray(sys.argv[1]).label)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(film_path)],
+        env={**os.environ, "DENSESCAN_URL": fake.url},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == ("PNEUMONIA PNEUMONIA\n", "")
+
+
+def test_importing_densescan_takes_less_than_150_ms() -> None:
+    code = "import time; start = time.perf_counter()\nimport densescan\nprint(time.perf_counter() - start)"
+    times = [float(subprocess.check_output([sys.executable, "-c", code], timeout=60)) for _ in range(3)]
+    assert min(times) < 0.15
