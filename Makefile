@@ -5,6 +5,8 @@
 #   make test                          the tests
 #   make serve                         the server, until Ctrl-C
 #   make train TASK=xray               split, fit, evaluate, export (RECIPE=scratch, DATA=folder)
+#   make bench                         served against the raw runtime; rewrites docs/BENCHMARKS.md
+#   make loadtest                      a short Locust run, with an HTML report
 #   make lint                          ruff and mypy
 
 PYTHON ?= python3
@@ -19,10 +21,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 QUIET_TENSORFLOW := TF_CPP_MIN_LOG_LEVEL=2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test serve train lint format clean
+.PHONY: help demo test serve train bench loadtest lint format clean
 
 help:
-	@sed -n '3,9s/^#//p' Makefile
+	@sed -n '3,11s/^#//p' Makefile
 
 demo: $(VENV)/.serve
 	@$(BIN)/python -m server.demo --task $(if $(IMAGES),$(TASK),all) $(IMAGES)
@@ -38,6 +40,12 @@ train: $(VENV)/.train
 	$(BIN)/python -m training fit --task $(TASK) --recipe $(RECIPE) $(if $(DATA),--data $(DATA))
 	$(BIN)/python -m training evaluate --task $(TASK) --fold test $(if $(DATA),--data $(DATA))
 	$(BIN)/python -m training export --task $(TASK) $(if $(DATA),--data $(DATA))
+
+bench: $(VENV)/.loadtest
+	@$(BIN)/python -m loadtest.bench --write-docs
+
+loadtest: $(VENV)/.loadtest
+	@$(BIN)/python -m loadtest
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
