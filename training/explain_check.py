@@ -14,7 +14,7 @@ from densescan.tasks import Task
 from . import explainers, faithfulness, gradcam, network
 from .data import Fold
 from .exporting import INT8
-from .network import BACKBONE, HIDDEN, LOGITS
+from .network import HIDDEN, LOGITS
 from .predictors import Predictor
 from .runs import Run, RunError
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 SANITY_IMAGES = 24
 """Images of the check with randomised weights; Keras explains each of them once for every stage."""
+
+LAST_BLOCK = ("conv5", "bn")
+"""How the names of the layers after the backbone's last transition begin."""
 
 Done = Callable[[str], None]
 
@@ -164,12 +167,18 @@ def sanity(
 
 def stages(classifier: keras.Model) -> dict[str, list[keras.layers.Layer]]:
     """What is shuffled at each stage, in addition to what the stages before it shuffled."""
-    backbone = classifier.get_layer(BACKBONE).layers
-    last_block = [layer for layer in backbone if layer.name.startswith("conv5") or layer.name == "bn"]
-    rest = [layer for layer in backbone if layer not in last_block]
-    return {
-        "last layer": [classifier.get_layer(LOGITS)],
-        "head": [classifier.get_layer(HIDDEN)],
+    head = {name: classifier.get_layer(name) for name in (LOGITS, HIDDEN)}
+    others = [layer for layer in _flat(classifier) if layer.weights and layer.name not in head]
+    last_block = [layer for layer in others if layer.name.startswith(LAST_BLOCK)]
+    rest = [layer for layer in others if layer not in last_block]
+    found = {
+        "last layer": [head[LOGITS]],
+        "head": [head[HIDDEN]],
         "head and last block": last_block,
         "everything": rest,
     }
+    return {stage: layers for stage, layers in found.items() if layers}
+
+
+def _flat(model: keras.Model) -> list[keras.layers.Layer]:
+    return [inner for layer in model.layers for inner in (_flat(layer) if hasattr(layer, "layers") else [layer])]
