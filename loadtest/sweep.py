@@ -1,0 +1,240 @@
+"""The CPU profile's settings, one after the other, under the same load: how the values in model_repository were chosen.
+
+python -m loadtest.sweep                     every setting, three rounds; a table, and a plot
+python -m loadtest.sweep --only "as shipped" --only "one instance"
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from google.protobuf import text_format
+from rich.table import Table
+
+from densescan.tasks import TASKS, Task, get_task
+from server import EmbeddedTriton, ServerStartError
+from server.embedded import DEFAULT_REPOSITORY
+from server.repository import ModelConfig, RepositoryModel, read_repository
+
+from .console import err, out, run
+from .figures import Spread, difference, mean_batch, median
+from .machine import this_machine
+from .pictures import write_phantoms
+from .processes import CallersProcess
+from .server_side import Counters
+from .ways import Load, Target, served_files
+
+CALLERS = (1, 2, 4, 16)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a sweep changes in a config. None: as it is there.
+
+    Attributes:
+        instances: Instances of the model.
+        one_at_a_time: Whether an instance waits until no other computes.
+        threads: Threads of an inference; 0: every core.
+        delay_us: Longest that a request waits for others, in microseconds.
+        pinning: Whether each thread is tied to a core.
+        hint: OpenVINO's PERFORMANCE_HINT.
+        largest: Largest batch.
+    """
+
+    instances: int | None = None
+    one_at_a_time: bool | None = None
+    threads: int | None = None
+    delay_us: int | None = None
+    pinning: bool | None = None
+    hint: str | None = None
+    largest: int | None = None
+
+    def apply(self, config: ModelConfig) -> None:
+        """Change a config."""
+        (group,) = config.instance_group
+        if self.instances is not None:
+            group.count = self.instances
+        if self.one_at_a_time is False:
+            group.ClearField("rate_limiter")
+        if self.delay_us is not None:
+            config.dynamic_batching.max_queue_delay_microseconds = self.delay_us
+        if self.largest is not None:
+            config.max_batch_size = self.largest
+            for warmup in config.model_warmup:
+                warmup.batch_size = min(warmup.batch_size, self.largest)
+        parameters = {
+            "INFERENCE_NUM_THREADS": None if self.threads is None else str(self.threads),
+            "ENABLE_CPU_PINNING": None if self.pinning is None else ("YES" if self.pinning else "NO"),
+            "PERFORMANCE_HINT": self.hint,
+        }
+        for key, value in parameters.items():
+            if value is not None:
+                config.parameters[key].string_value = value
+
+
+SHIPPED = "as shipped"
+SETTINGS: dict[str, Setting] = {
+    SHIPPED: Setting(),
+    "one instance": Setting(instances=1),
+    "two at once": Setting(one_at_a_time=False),
+    "two at once, one thread each": Setting(one_at_a_time=False, threads=1),
+    "no delay": Setting(delay_us=0),
+    "delay 500 us": Setting(delay_us=500),
+    "delay 2 ms": Setting(delay_us=2000),
+    "threads pinned": Setting(pinning=True),
+    "hint THROUGHPUT": Setting(hint="THROUGHPUT"),
+    "batches of 8 at most": Setting(largest=8),
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One load on one setting, in one round."""
+
+    per_second: float
+    median_ms: float
+    p99_ms: float
+    mean_batch: float
+
+
+def sweep(
+    task: Task, repository: Path, names: Sequence[str], rounds: int, seconds: float, say: Callable[[str], None]
+) -> dict[str, dict[int, list[Point]]]:
+    """Measure settings by name and number of callers, one point for each round.
+
+    In every round each setting has its turn, with a server of its own that is alone on the machine.
+
+    Raises:
+        ServerStartError: The server cannot start.
+    """
+    (model,) = read_repository(repository, "cpu", [task.classifier])
+    points: dict[str, dict[int, list[Point]]] = {name: {callers: [] for callers in CALLERS} for name in names}
+    with tempfile.TemporaryDirectory() as folder, CallersProcess() as process:
+        files = served_files(write_phantoms(task, Path(folder, "pictures")))
+        variants = {
+            name: variant(model, SETTINGS[name], Path(folder, f"repository{number}"))
+            for number, name in enumerate(names)
+        }
+        for number in range(rounds):
+            for name, root in variants.items():
+                say(f"round {number + 1} of {rounds}: {name}")
+                with EmbeddedTriton(root) as triton:
+                    for callers in CALLERS:
+                        target = Target("ready", task.name, triton.grpc_url, files)
+                        points[name][callers].append(measure(process, target, callers, seconds))
+    return points
+
+
+def variant(model: RepositoryModel, setting: Setting, root: Path) -> Path:
+    """A repository of one model with a setting; all but its config are links."""
+    config = copy.deepcopy(model.config)
+    setting.apply(config)
+    folder = root / model.name
+    (folder / "configs").mkdir(parents=True)
+    for path in model.folder.resolve().iterdir():
+        if path.name != "configs":
+            (folder / path.name).symlink_to(path)
+    (folder / "configs/cpu.pbtxt").write_text(text_format.MessageToString(config), encoding="utf-8")
+    return root
+
+
+def measure(process: CallersProcess, target: Target, callers: int, seconds: float) -> Point:
+    """One load."""
+    counters, model = Counters(target.url), get_task(target.task).classifier
+    before = counters.executed(model)
+    outcome = process.run(Load((target,), callers, seconds, warm_up_s=0.4))
+    executed = difference(counters.executed(model), before)
+    counters.close()
+    ms = sorted(1000 * latency for latency in outcome.latencies_s) or [float("inf")]
+    return Point(outcome.per_second, median(ms), ms[int(0.99 * (len(ms) - 1))], mean_batch(executed))
+
+
+def table(points: dict[str, dict[int, list[Point]]]) -> Table:
+    """Medians over the rounds; the spread is that of the throughput."""
+    table = Table(title="Pictures/s (middle half); median ms; mean batch", title_justify="left", box=None)
+    table.add_column("setting")
+    for callers in CALLERS:
+        table.add_column(f"{callers} callers" if callers > 1 else "1 caller", justify="right")
+    for name, by_callers in points.items():
+        cells = []
+        for rounds in by_callers.values():
+            rate = Spread.of([point.per_second for point in rounds])
+            ms, batch = median([point.median_ms for point in rounds]), median([point.mean_batch for point in rounds])
+            cells.append(f"{rate:.0f}; {ms:.1f} ms; {batch:.1f}")
+        table.add_row(name, *cells)
+    return table
+
+
+def draw(points: dict[str, dict[int, list[Point]]], path: Path) -> None:
+    """Throughput by setting, one group of bars for each number of callers."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(9, 0.5 * len(points) + 2), layout="constrained")
+    height = 0.8 / len(CALLERS)
+    for number, callers in enumerate(CALLERS):
+        rates = [Spread.of([point.per_second for point in by_callers[callers]]) for by_callers in points.values()]
+        errors = [[rate.median - rate.low for rate in rates], [rate.high - rate.median for rate in rates]]
+        places = [place + number * height for place in range(len(points))]
+        axes.barh(places, [rate.median for rate in rates], height, xerr=errors, label=f"{callers} callers")
+    axes.set_yticks([place + 0.4 - height / 2 for place in range(len(points))], list(points))
+    axes.invert_yaxis()
+    axes.set_xlabel("pictures a second, median of the rounds, and the middle half")
+    axes.legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def main(
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="SETTING", show_default="all", help="A setting; may be repeated.")
+    ] = None,
+    task: Annotated[str, typer.Option(help=f"One of {', '.join(TASKS)}.")] = "xray",
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each setting.")] = 3,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Time for each load.")] = 2.0,
+    model_repository: Annotated[
+        Path, typer.Option(metavar="DIR", show_default="model_repository", help="Folder of the models.")
+    ] = DEFAULT_REPOSITORY,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Figures, as JSON.")] = Path(
+        "runs/sweep.json"
+    ),
+    plot: Annotated[Path, typer.Option(metavar="FILE", help="Plot: .svg or .png.")] = Path("runs/sweep.svg"),
+) -> None:
+    """Measure the settings of the CPU profile under the same load."""
+    names = list(only or SETTINGS)
+    if unknown := set(names) - SETTINGS.keys():
+        raise typer.BadParameter(
+            f"{', '.join(sorted(unknown))}: choose among {', '.join(SETTINGS)}", param_hint="--only"
+        )
+    try:
+        with err.status("starting") as status:
+            points = sweep(get_task(task), model_repository, names, rounds, seconds, lambda what: status.update(what))
+    except (ServerStartError, ValueError) as error:
+        err.print(str(error), style="red", markup=False)
+        raise typer.Exit(2) from error
+    plain: dict[str, Any] = {
+        name: {str(callers): [asdict(point) for point in measured] for callers, measured in by_callers.items()}
+        for name, by_callers in points.items()
+    }
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(
+        json.dumps({"machine": asdict(this_machine()), "points": plain}, indent=1) + "\n", encoding="utf-8"
+    )
+    draw(points, plot)
+    out.print(this_machine().describe(), style="dim", markup=False)
+    out.print(table(points))
+    out.print(f"figures: {output}, plot: {plot}", markup=False)
+
+
+if __name__ == "__main__":
+    run(main, "python -m loadtest.sweep")
