@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from typing import TypeVar
 
-from ._pipeline import spoils_only
+from ._pipeline import AHEAD, spoils_only
 from .errors import DensescanError
 
 Item = TypeVar("Item")
@@ -23,10 +23,12 @@ async def run_many(
 ) -> AsyncIterator[Result | DensescanError]:
     """Yield ``await work(item)`` for each item, as `densescan._pipeline.run_many` does; leaving early cancels."""
     running: deque[asyncio.Task[Result | DensescanError]] = deque()
+    places = asyncio.Semaphore(in_flight)
+    ahead = (AHEAD if ordered else 1) * in_flight
     try:
         async for item in _each(items):
-            running.append(asyncio.ensure_future(_outcome(work, item)))
-            if len(running) == in_flight:
+            running.append(asyncio.ensure_future(_outcome(work, item, places)))
+            while running and ((ordered and running[0].done()) or len(running) == ahead):
                 yield await _next(running, ordered)
         while running:
             yield await _next(running, ordered)
@@ -59,8 +61,11 @@ async def _each(items: Iterable[Item] | AsyncIterable[Item]) -> AsyncIterator[It
             yield item
 
 
-async def _outcome(work: Callable[[Item], Awaitable[Result]], item: Item) -> Result | DensescanError:
-    try:
-        return await work(item)
-    except DensescanError as error:
-        return spoils_only(error, item)
+async def _outcome(
+    work: Callable[[Item], Awaitable[Result]], item: Item, places: asyncio.Semaphore
+) -> Result | DensescanError:
+    async with places:
+        try:
+            return await work(item)
+        except DensescanError as error:
+            return spoils_only(error, item)

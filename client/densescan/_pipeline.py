@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from .errors import ClientClosed, DensescanError
 from .images import describe
+
+AHEAD: Final = 3
+"""How many times `in_flight` the items are that wait for their turn: while a slow one holds up the results of those
+behind it, the threads go on. What waits is an item and its result, and no decoded picture."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -17,7 +21,7 @@ Result = TypeVar("Result")
 def run_many(
     work: Callable[[Item], Result], items: Iterable[Item], in_flight: int, *, ordered: bool = True
 ) -> Iterator[Result | DensescanError]:
-    """Yield ``work(item)`` for each item, with at most `in_flight` items taken ahead.
+    """Yield ``work(item)`` for each item, with at most ``AHEAD * in_flight`` items taken ahead.
 
     A `DensescanError` that `work` raises is yielded in the item's place, with the item's name as
     its `source`; any other error, and `ClientClosed`, which every later item would meet as well, is
@@ -61,7 +65,7 @@ def _in_order(
     try:
         for item in items:
             waiting.append(pool.submit(_outcome, work, item))
-            if len(waiting) == in_flight:
+            while waiting and (waiting[0].done() or len(waiting) == AHEAD * in_flight):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -144,8 +144,9 @@ class Client(ClientBase):
     ) -> Iterator[Classification | DensescanError]:
         """Classify pictures, several at once, and yield the results in the pictures' order.
 
-        At most `in_flight` pictures are read ahead of the result that is handed out, so `images`
-        may be endless. Stopping early drops what has not been sent.
+        At most `in_flight` pictures are in memory at once, and three times as many are taken from
+        `images` ahead of the result that is handed out, so `images` may be endless. Stopping early
+        drops what has not been sent.
 
         Args:
             task: ``"xray"`` or ``"mri"``.

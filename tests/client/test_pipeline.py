@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from densescan._pipeline import run_many
+from densescan._pipeline import AHEAD, run_many
 from densescan.errors import ClientClosed, InvalidImage, Overloaded
 
 
@@ -30,12 +30,50 @@ def test_an_error_takes_the_place_of_its_own_item_only() -> None:
     assert isinstance(second, InvalidImage)
 
 
-def test_endless_items_are_taken_only_as_far_as_in_flight() -> None:
+def test_endless_items_are_taken_only_as_far_as_needed() -> None:
+    hold = threading.Event()
+
+    def work(item: int) -> int:
+        if item == 0:
+            hold.wait(5)
+        return item
+
     taken = itertools.count()
-    results = run_many(lambda item: item, taken, 3)
+    results = run_many(work, taken, 3)
+    threading.Timer(0.2, hold.set).start()
     assert next(results) == 0
-    assert next(taken) == 3
+    assert next(taken) == AHEAD * 3
     results.close()  # type: ignore[attr-defined]
+
+
+def test_a_slow_item_does_not_stop_the_others() -> None:
+    hold, others = threading.Event(), threading.Barrier(AHEAD * 2, timeout=5)
+
+    def work(item: int) -> int:
+        if item == 0:
+            hold.wait(5)
+        elif item < AHEAD * 2:
+            threading.Thread(target=others.wait, daemon=True).start()
+        return item
+
+    def release() -> None:
+        others.wait()  # until all that may be taken ahead have been worked on
+        hold.set()
+
+    threading.Thread(target=release, daemon=True).start()
+    assert list(run_many(work, range(20), 2)) == list(range(20))
+
+
+def test_the_first_result_does_not_wait_for_items_that_come_late() -> None:
+    def items() -> Iterator[int]:
+        yield 0
+        yield 1
+        time.sleep(0.05)
+        yield 2
+        raise OSError("no more")
+
+    results = run_many(lambda item: item, items(), 4)
+    assert next(results) == 0
 
 
 def test_no_more_than_in_flight_run_at_once() -> None:
@@ -105,7 +143,7 @@ def test_stopping_early_drops_what_has_not_begun() -> None:
     results.close()  # type: ignore[attr-defined]
     hold.set()
     time.sleep(0.05)
-    assert len(begun) <= 3
+    assert len(begun) <= 4
 
 
 def test_an_error_of_the_items_themselves_is_raised_in_its_place() -> None:
