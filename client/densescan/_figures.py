@@ -47,7 +47,7 @@ def annotated(explanation: Explanation, alpha: float, colormap: str) -> Image.Im
     _scale(figure, draw, (left + picture.width + 22, _HEADER), picture.height, colormap)
     below = _HEADER + picture.height + 12
     what = f"Grad-CAM for {explanation.target}" + (
-        f": {EMPTY}" if explanation.is_empty else "; the line marks half of the most"
+        f": {EMPTY}" if explanation.is_empty else "; the line marks half of the peak"
     )
     write(draw, (_MARGIN, below), what, 16, ACCENT)
     write(draw, (_MARGIN, below + 22), RESEARCH_ONLY, 14, QUIET)
