@@ -26,26 +26,29 @@ def to_saved_model(model: keras.Model, folder: Path) -> None:
     ``serving_default`` takes ``image`` uint8 [n, 224, 224, 3] and answers ``probabilities``; ``gradcam`` takes
     ``class_index`` int32 [n, 1] as well and answers ``heatmap`` [n, 7, 7], too.
     """
-    import keras
     import tensorflow as tf
 
     from . import gradcam
 
     explained = gradcam.build_gradient_model(model)
     image = tf.TensorSpec((None, *IMAGE_SHAPE), tf.uint8, name=INPUT_NAME)
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint(
-        name="serving_default",
-        fn=lambda image: {OUTPUT_NAME: model(image, training=False)},
-        input_signature=[image],
-    )
-    archive.add_endpoint(
-        name=gradcam.SIGNATURE,
-        fn=lambda image, class_index: explained({INPUT_NAME: image, CLASS_INDEX_NAME: class_index}, training=False),
-        input_signature=[image, tf.TensorSpec((None, 1), tf.int32, name=CLASS_INDEX_NAME)],
-    )
-    archive.write_out(str(folder), verbose=False)
+    class_index = tf.TensorSpec((None, 1), tf.int32, name=CLASS_INDEX_NAME)
+
+    # Not keras.export.ExportArchive: it writes every weight twice.
+    module = tf.Module()
+    module.weights = [variable.value for variable in model.variables]
+
+    @tf.function(input_signature=[image])  # type: ignore[untyped-decorator]  # TensorFlow has no type annotations
+    def classify(image: Any) -> dict[str, Any]:
+        return {OUTPUT_NAME: model(image, training=False)}
+
+    @tf.function(input_signature=[image, class_index])  # type: ignore[untyped-decorator]
+    def explain(image: Any, class_index: Any) -> Any:
+        return explained({INPUT_NAME: image, CLASS_INDEX_NAME: class_index}, training=False)
+
+    module.classify, module.explain = classify, explain
+    signatures = {"serving_default": classify, gradcam.SIGNATURE: explain}
+    tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
 def to_onnx(model: keras.Model, path: Path) -> onnx.ModelProto:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from densescan.tasks import Task
 
 from . import calibration, conversion, fitting, metrics, network, operating_point, predictors
+from .calibration import Calibration
 from .data import Fold
 from .runs import Run, RunError, write_json
 
@@ -102,9 +103,9 @@ def export(
         staged, explaining = Path(name, "version"), Path(name, "gradcam")
         staged.mkdir()
         explaining.mkdir()
-        trained, temperature = _calibrate(run, val, Path(name), on_step)
+        trained, found = _calibrate(run, val, Path(name), on_step)
         checks, figures = _convert_and_check(trained, task, train, val, staged, Path(name), on_step)
-        _write_card(staged / CARD, run, task, temperature, checks, figures)
+        _write_card(staged / CARD, run, task, found, checks, figures)
         _add_gradient_model(trained, task, val, staged, explaining, Path(name), on_step)
         number = str(next_version(*homes))
         install({explaining: homes[1] / number, staged: homes[0] / number})
@@ -135,17 +136,17 @@ def install(folders: dict[Path, Path]) -> None:
         raise
 
 
-def _calibrate(run: Run, val: Fold, work: Path, on_step: Callable[[str], None]) -> tuple[Path, float]:
+def _calibrate(run: Run, val: Fold, work: Path, on_step: Callable[[str], None]) -> tuple[Path, Calibration]:
     """The trained network with its probabilities calibrated on the validation fold's own films, and how."""
     on_step("calibrating on the validation fold")
     own = metrics.own_films(val.entries)
     model = network.load_model(run.best_model)
     probabilities = predictors.predict(predictors.keras_model(model), val.grey[own])
-    temperature = calibration.find_temperature(val.classes[own], probabilities)
-    calibration.apply_temperature(model, temperature)
+    found = calibration.find_calibration(val.classes[own], probabilities)
+    calibration.apply_calibration(model, found)
     path = work / "calibrated.keras"
     model.save(path)
-    return path, temperature
+    return path, found
 
 
 def _add_gradient_model(
@@ -217,7 +218,7 @@ def spread(count: int, wanted: int) -> npt.NDArray[np.int64]:
 
 
 def _write_card(
-    path: Path, run: Run, task: Task, temperature: float, checks: Sequence[Check], figures: dict[str, Any]
+    path: Path, run: Run, task: Task, found: Calibration, checks: Sequence[Check], figures: dict[str, Any]
 ) -> None:
     settings = fitting.read_settings(run)
     write_json(
@@ -232,7 +233,7 @@ def _write_card(
             "trained": settings["started"],
             "exported": time.strftime("%Y-%m-%d"),
             "versions": settings["versions"],
-            "temperature": temperature,
+            "calibration": asdict(found),
             "checks": [asdict(check) for check in checks],
             "validation": figures,
             "sha256": hashes(path.parent),

@@ -20,21 +20,32 @@ def overconfident(count: int = 4000) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return classes, honest, (wild / wild.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def test_the_temperature_undoes_overconfidence() -> None:
+def test_the_calibration_undoes_overconfidence() -> None:
     classes, honest, wild = overconfident()
-    temperature = calibration.find_temperature(classes, wild)
-    assert temperature == pytest.approx(3, rel=0.08)
-    mended = calibration.scaled(wild, temperature)
-    assert np.abs(mended - honest).max() < 0.03
+    found = calibration.find_calibration(classes, wild)
+    assert found.temperature == pytest.approx(3, rel=0.1)
+    assert np.abs(found.bias).max() < 0.2
+    mended = calibration.calibrated(wild, found)
+    assert np.abs(mended - honest).max() < 0.06
     assert metrics.calibration_error(classes, mended) < 0.03 < 0.1 < metrics.calibration_error(classes, wild)
 
 
-def test_a_temperature_in_the_graph_is_the_same_as_one_outside() -> None:
+def test_the_calibration_undoes_a_preference_for_one_class() -> None:
+    classes, honest, _ = overconfident()
+    shifted = honest * np.array([1.0, 6.0, 1.0])
+    shifted = (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
+    found = calibration.find_calibration(classes, shifted)
+    assert found.bias[1] == pytest.approx(-np.log(6), abs=0.2)
+    assert np.abs(calibration.calibrated(shifted, found) - honest).max() < 0.06
+
+
+def test_a_calibration_in_the_graph_is_the_same_as_one_outside() -> None:
     model = network.build_classifier(MRI, size=32)
     pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
     before = model.predict_on_batch(pixels)
-    calibration.apply_temperature(model, 2.5)
-    np.testing.assert_allclose(model.predict_on_batch(pixels), calibration.scaled(before, 2.5), atol=1e-5)
+    found = calibration.Calibration(2.5, (0.0, 0.4, -1.0, 0.2))
+    calibration.apply_calibration(model, found)
+    np.testing.assert_allclose(model.predict_on_batch(pixels), calibration.calibrated(before, found), atol=1e-5)
 
 
 @given(
