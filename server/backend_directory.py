@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -28,11 +29,22 @@ def compose_backend_directory(installation: Installation, into: Path) -> Path:
         installation.python_backend / "triton_python_backend_utils.py",
         installation.stub,
     ):
-        # Not a link: Triton refuses a backend that leads out of the backend directory.
-        shutil.copy(part, python)
+        _place(part, python / part.name)
     for model in sorted(BACKENDS.glob("*/model.py")):
         copy_backend(model.parent.name, into)
     return into
+
+
+def _place(part: Path, at: Path) -> None:
+    """Have the same file at another place.
+
+    Not by a symbolic link: Triton refuses a backend that leads out of the backend directory. And rather by a hard link
+    than by a copy: a program that was being written a moment ago cannot always be started ("Text file busy").
+    """
+    try:
+        os.link(part, at)
+    except OSError:  # another file system, or one without hard links
+        shutil.copy(part, at)
 
 
 def copy_backend(name: str, into: Path) -> Path:

@@ -31,6 +31,7 @@ DEFAULT_REPOSITORY = Path(__file__).resolve().parent.parent / "model_repository"
 LOOPBACK = "127.0.0.1"
 _PORT_TAKEN = "already in use"
 _ATTEMPTS = 3
+_TELLING_LINES = 30
 
 
 class EmbeddedTriton:
@@ -145,9 +146,10 @@ class EmbeddedTriton:
                     return
                 except ServerStartError as error:
                     # Between our finding a free port and Triton's taking it, somebody else may have.
-                    taken = any(_PORT_TAKEN in line for line in error.log_tail)
-                    if attempt == _ATTEMPTS or not taken or all(self._asked_ports):
+                    taken = any(_PORT_TAKEN in line for line in error.log_tail) and not all(self._asked_ports)
+                    if attempt == _ATTEMPTS or not (taken or isinstance(error, _ModelProcessDied)):
                         raise
+                    self._running().stop(0)
         except BaseException:
             self.stop()
             raise
@@ -178,7 +180,17 @@ class EmbeddedTriton:
         """
         process = self._running()
         deadline = time.monotonic() + timeout_s
+        watch, next_look = StubWatch(process.pid), 0.0
         while not self.is_ready():
+            if (now := time.monotonic()) >= next_look:
+                next_look = now + EVERY_S
+                if watch.dead():
+                    # Triton would wait for it for ever.
+                    raise _ModelProcessDied(
+                        "the process of a model died before it was ready",
+                        "mend what the end of the log names",
+                        process.tail[-_TELLING_LINES:],
+                    )
             if (code := process.poll()) is not None:
                 raise ServerStartError(
                     f"tritonserver ended with exit code {code} before it was ready",
@@ -297,7 +309,11 @@ class EmbeddedTriton:
         return self._process
 
 
-def _telling(tail: Sequence[str], count: int = 30) -> list[str]:
+class _ModelProcessDied(ServerStartError):
+    """A model's Python process ended at its start; seen once in hundreds of starts, and not twice in a row."""
+
+
+def _telling(tail: Sequence[str], count: int = _TELLING_LINES) -> list[str]:
     """The lines of a log that tell most: its errors if it has any, else its end."""
     parsed = [(line, parse_line(line)) for line in tail]
     errors = [line for line, read in parsed if read and read.severity in "EF" and not read.is_noise]

@@ -19,7 +19,6 @@ EVERY_S = 1.0
 """How often to look."""
 
 _GRACE_S = 5.0
-_STUB = "triton_python_b"  # triton_python_backend_stub, as far as the kernel keeps a name
 
 
 class StubWatch:
@@ -52,9 +51,10 @@ def dead_children(server_pid: int) -> set[int]:
             text = (folder / "stat").read_text(encoding="utf-8", errors="replace")
         except OSError:
             continue
-        # PID (NAME) STATE PARENT …, and a name may hold anything.
-        name, rest = text[text.index("(") + 1 : text.rindex(")")], text[text.rindex(")") + 1 :].split()
-        if name == _STUB and rest[0] == "Z" and int(rest[1]) == server_pid:
+        # PID (NAME) STATE PARENT …, and a name may hold anything. It may be that of the shell that Triton starts a
+        # model's process with: tritonserver has no other children.
+        state, parent = text[text.rindex(")") + 1 :].split()[:2]
+        if state == "Z" and int(parent) == server_pid:
             dead.add(int(folder.name))
     return dead
 

@@ -120,7 +120,8 @@ def broken_version(subject: Subject) -> Outcome:
         seen,
         "refused both times; the old version answers on, without a failure",
         refused == 2 and model_ready and not seen.failed and not seen.wrong and set(seen.right) == {old},
-        "meanwhile the server calls itself " + ("ready" if ready else "not ready, and Kubernetes would send it nothing"),
+        "meanwhile the server calls itself "
+        + ("ready" if ready else "not ready, and Kubernetes would send it nothing"),
     )
 
 

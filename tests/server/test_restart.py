@@ -204,3 +204,27 @@ def test_a_server_that_runs_is_not_started_again(tiny_cpu: EmbeddedTriton) -> No
     with pytest.raises(RuntimeError, match="stop it first"):
         tiny_cpu.restart()
     assert tiny_cpu.running
+
+
+@pytest.mark.triton
+def test_a_model_whose_process_dies_at_its_start_is_told_within_seconds(
+    tiny_repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Triton by itself would wait for it until whoever started it gives up."""
+    launch, starts = EmbeddedTriton._launch, []
+
+    def spoilt(triton: EmbeddedTriton) -> None:
+        stub = next((triton._backends / "python").glob("triton_python_backend_stub"))
+        stub.unlink(missing_ok=True)
+        stub.write_text("#!/bin/sh\necho the stub says why >&2\nexit 126\n")
+        stub.chmod(0o755)
+        starts.append(1)
+        launch(triton)
+
+    monkeypatch.setattr(EmbeddedTriton, "_launch", spoilt)
+    began = time.monotonic()
+    with pytest.raises(ServerStartError, match="process of a model died before it was ready") as failed:
+        EmbeddedTriton(tiny_repository, models=["tiny"], start_timeout_s=120).start()
+    assert time.monotonic() - began < 40
+    assert len(starts) == 3
+    assert any("the stub says why" in line for line in failed.value.log_tail)
