@@ -211,6 +211,16 @@ def test_the_largest_picture_costs_less_than_5_seconds_and_a_gigabyte(kind: str)
     assert peak < 2**30
 
 
+@pytest.mark.slow
+def test_memory_stays_flat_over_many_mixed_calls() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.client.mixed_calls"], capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    early, late = map(int, done.stdout.split())
+    assert late - early < 16 * 2**20
+
+
 # Anything at all
 
 BOUNDED = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])

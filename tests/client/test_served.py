@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -13,9 +14,11 @@ from typing import Any
 import pytest
 
 import densescan
-from densescan import Classification, Client, InvalidImage, ModelNotFound
+from densescan import AsyncClient, Classification, Client, InvalidImage, ModelNotFound
 from densescan.phantoms import draw_phantom
 from densescan.tasks import TASKS, XRAY
+
+from .test_formats import FILM, FORMS
 
 pytestmark = pytest.mark.triton
 
@@ -67,6 +70,25 @@ def test_a_threshold_of_ones_own_decides(client: Client, film_path: Path) -> Non
 def test_the_same_picture_gets_the_same_answer(client: Client, film_path: Path) -> None:
     first, second = (client.classify_mri(film_path).probabilities for _ in range(2))
     assert first == pytest.approx(second, abs=1e-4)
+
+
+@pytest.mark.parametrize("task", list(TASKS))
+@pytest.mark.parametrize("form", FORMS)
+def test_one_film_in_every_format_gets_the_same_answer(client: Client, task: str, form: str) -> None:
+    make, _ = FORMS[form]
+    expected = client.classify(task, FILM).probabilities
+    assert client.classify(task, make()).probabilities == pytest.approx(expected, abs=0.02)
+
+
+def test_the_asynchronous_client_answers_the_same(triton: Any, client: Client, film_path: Path) -> None:
+    async def main() -> list[Any]:
+        async with AsyncClient(triton.grpc_url, timeout_s=30) as other:
+            return [outcome async for outcome in other.classify_many("xray", [film_path] * 20)]
+
+    expected = client.classify_xray(film_path)
+    for result in asyncio.run(main()):
+        assert (result.label, result.threshold) == (expected.label, expected.threshold)
+        assert result.probabilities == pytest.approx(expected.probabilities, abs=1e-3)
 
 
 def test_an_unknown_version_is_a_model_not_found(client: Client, film_path: Path) -> None:

@@ -19,6 +19,7 @@ from google.protobuf import descriptor_pb2
 
 from densescan import Client
 from server import EmbeddedTriton
+from tests.client import dicom_files
 
 from .conftest import EXAMPLES
 
@@ -41,6 +42,20 @@ def test_the_stubs_of_python_alone_answer_as_the_sdk(
     answered = {label: float(probability) for probability, label in map(str.split, done.stdout.splitlines())}
     assert answered == pytest.approx(expected, abs=1e-3)
     assert list(answered.values()) == sorted(answered.values(), reverse=True)
+
+
+def test_the_server_decodes_dicom_as_the_sdk_does(quick_server: EmbeddedTriton, tmp_path: Path) -> None:
+    levels = np.tile(np.arange(256, dtype=np.uint16), (64, 1))
+    path = tmp_path / "film.dcm"
+    elements = {"WindowCenter": 200, "WindowWidth": 60, "PhotometricInterpretation": "MONOCHROME1"}
+    path.write_bytes(dicom_files.saved(dicom_files.dataset(levels, bits=12, **elements)))
+    command = [sys.executable, EXAMPLES / "python_stubs/classify.py", "xray", path, quick_server.grpc_url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    with Client(quick_server.grpc_url) as client:
+        expected = client.classify_xray(path).probabilities
+    answered = {label: float(probability) for probability, label in map(str.split, done.stdout.splitlines())}
+    assert answered == pytest.approx(expected, abs=1e-3)
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
