@@ -50,9 +50,11 @@ def drills(
     with tempfile.TemporaryDirectory(prefix="densescan-drill-") as name:
         with console.status("Asking the model alone for the right answers …"):
             subject = prepare(with_two_versions(model_repository, model, Path(name, "models")), model)
-        outcomes = [hold(drill, DRILLS[drill], subject) for drill in only or DRILLS]
-    if record is not None:
-        write_into(record, table(outcomes, subject.model))
+        outcomes = []
+        for drill in only or DRILLS:
+            outcomes.append(hold(drill, DRILLS[drill], subject))
+            if record is not None:
+                write_into(record, table(outcomes, subject.model))
     sys.exit(0 if all(outcome.held for outcome in outcomes) else 1)
 
 

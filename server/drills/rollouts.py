@@ -17,6 +17,9 @@ from .callers import Callers
 from .faults import WARM, Outcome
 from .subject import Subject
 
+PATIENCE_S = 30.0
+"""How long callers wait for an answer: a busy machine is not what is tried here."""
+
 LEAVING_S = 1.0
 """Between taking a server off the list and ending it, as preStop does in Kubernetes."""
 
@@ -29,7 +32,7 @@ def rolling_servers(subject: Subject) -> Outcome:
         _only(subject, new) as second,
         EmbeddedTriton(first, exit_timeout_s=10) as a,
         EmbeddedTriton(first, exit_timeout_s=10) as b,
-        Callers(subject, [a.grpc_url, b.grpc_url]) as callers,
+        Callers(subject, [a.grpc_url, b.grpc_url], timeout_s=PATIENCE_S) as callers,
     ):
         callers.wait_for(WARM, version=old)
         with EmbeddedTriton(second, exit_timeout_s=10) as c, EmbeddedTriton(second, exit_timeout_s=10) as d:
@@ -63,7 +66,7 @@ def model_control(subject: Subject) -> Outcome:
         _only(subject, old) as repository,
         _controlled(repository) as triton,
         InferenceServerClient(triton.grpc_url) as client,  # type: ignore[no-untyped-call]
-        Callers(subject, [triton.grpc_url]) as callers,
+        Callers(subject, [triton.grpc_url], timeout_s=PATIENCE_S) as callers,
     ):
         home = repository / subject.model
         callers.wait_for(WARM, version=old)
@@ -94,7 +97,7 @@ def broken_version(subject: Subject) -> Outcome:
         _only(subject, old) as repository,
         _controlled(repository) as triton,
         InferenceServerClient(triton.grpc_url) as client,  # type: ignore[no-untyped-call]
-        Callers(subject, [triton.grpc_url]) as callers,
+        Callers(subject, [triton.grpc_url], timeout_s=PATIENCE_S) as callers,
     ):
         callers.wait_for(WARM, version=old)
         _install(subject.repository / subject.model / new, repository / subject.model / new)

@@ -54,7 +54,6 @@ def test_servers_are_replaced_under_load_without_a_failed_or_wrong_answer(
     monkeypatch.setattr(rollouts, "LEAVING_S", 0.3)
     outcome = rollouts.rolling_servers(subject)
     assert outcome.held, outcome
-    assert outcome.tally.pause_s < 1
 
 
 def test_a_version_is_loaded_and_withdrawn_under_load_without_a_failed_or_wrong_answer(subject: Subject) -> None:
