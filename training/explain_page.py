@@ -31,7 +31,7 @@ CANNOT_TELL = """## What Grad-CAM cannot tell
   everywhere has no place.
 - Where a letter, a tube or the rim of the film is hot, the network may have learned the hospital and not the disease.
   Where none is hot, it may have learned it all the same.
-- The figures below are means over many pictures. They promise nothing for a single one.
+- The figures of `explain-check` are means over many pictures. They promise nothing for a single one.
 """
 
 _RIVALS = {"gradcam": "Grad-CAM", "random": "random maps", "middle": "the middle of the picture"}

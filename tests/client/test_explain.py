@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -225,3 +226,18 @@ def test_the_asynchronous_client_explains_alike(fake: FakeTriton, film: Any) -> 
     explanation = asyncio.run(main())
     assert explanation.target == "NORMAL"
     np.testing.assert_array_equal(explanation.heatmap, MAP)
+
+
+# The page
+
+
+def test_the_code_of_the_page_runs(
+    fake: FakeTriton, film: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DENSESCAN_URL", fake.url)
+    monkeypatch.chdir(tmp_path)
+    film.save("film.png")
+    text = (Path(__file__).parents[2] / "docs/explanations.md").read_text(encoding="utf-8")
+    for block in re.findall(r"^```python\n(.*?)^```$", text, re.S | re.M):
+        exec(compile(block, "explanations.md", "exec", dont_inherit=True), {})
+    assert {path.name for path in tmp_path.iterdir()} == {"film.png", "why.png", "sheet.png"}
