@@ -135,6 +135,7 @@ def evaluate(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a table for a model card.")] = False,
 ) -> None:
     """Measure a trained network, a converted file, or a running server on one fold.
 
@@ -143,7 +144,19 @@ def evaluate(
 
     Example: python -m training evaluate --task xray --url localhost:8001 --fold val
     """
-    commands.evaluate(get_task(task.value), data, manifest, run, model, url, fold, out, threshold, as_json=as_json)
+    commands.evaluate(
+        get_task(task.value),
+        data,
+        manifest,
+        run,
+        model,
+        url,
+        fold,
+        out,
+        threshold,
+        as_json=as_json,
+        as_markdown=as_markdown,
+    )
 
 
 @app.command()

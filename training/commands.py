@@ -162,6 +162,7 @@ def evaluate(
     threshold: float | None,
     *,
     as_json: bool,
+    as_markdown: bool = False,
 ) -> None:
     """Measure a network on a fold and write the report."""
     from . import metrics, predictors, report
@@ -198,8 +199,11 @@ def evaluate(
     page = report.write_report(target, task, figures, chosen.classes[own], probabilities[own], history)
     if as_json:
         out.print_json(data=figures)
+    elif as_markdown:
+        out.print(report.markdown(task, figures), soft_wrap=True, markup=False)
     else:
-        _show_figures(task, figures, report.summary_rows(figures), report.class_rows(task, figures))
+        rows = [*report.summary_rows(figures), *report.other_rows(figures)]
+        _show_figures(task, figures, rows, report.class_rows(task, figures))
         out.print(f"\nreport: [bold]{page}[/]", soft_wrap=True)
 
 
@@ -207,8 +211,9 @@ def _show_figures(
     task: Task, figures: dict[str, Any], summary: Sequence[tuple[str, str]], classes: Sequence[tuple[str, ...]]
 ) -> None:
     out.print(f"[bold]{task.title}[/], fold {figures['fold']}, {figures['network']}", soft_wrap=True)
+    width = max(len(name) for name, _ in summary)
     for name, value in summary:
-        out.print(f"  {name:<20} {value}")
+        out.print(f"  {name:<{width}}  {value}", soft_wrap=True)
     table = Table("class", title="95 % intervals above: bootstrap over patients", title_justify="left")
     for column in ("precision", "recall", "F1", "support", *(f"as {label}" for label in task.labels)):
         table.add_column(column, justify="right")

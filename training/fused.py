@@ -27,11 +27,11 @@ def _last(channels_first: Any) -> Any:
 
 @keras.saving.register_keras_serializable("densescan")
 class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]  # Keras has no type annotations
-    """`keras.layers.BatchNormalization` over the last axis as one operation in training."""
+    """`keras.layers.BatchNormalization` over the last axis as one operation."""
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Normalise ``inputs`` [n, ..., channels]."""
-        if not (training and self.trainable and _on_torch()) or mask is not None:
+        if not _on_torch() or mask is not None:
             return super().call(inputs, training=training, mask=mask)
         from torch.nn.functional import batch_norm
 
@@ -41,7 +41,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[
             self.moving_variance.value,
             self.gamma.value,
             self.beta.value,
-            training=True,
+            training=bool(training and self.trainable),
             momentum=1 - self.momentum,  # PyTorch weighs the new value, Keras the old one
             eps=self.epsilon,
         )

@@ -105,6 +105,16 @@ def other_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
+def markdown(task: Task, figures: dict[str, Any]) -> str:
+    """The figures as a table for a model card."""
+    rows = [*summary_rows(figures), *other_rows(figures)]
+    rows += [
+        (f"{label}: precision, recall, F1, images", ", ".join(cells)) for label, *cells in class_rows(task, figures)
+    ]
+    head = f"| {task.title}, fold `{figures['fold']}` | |\n| --- | --- |\n"
+    return head + "".join(f"| {name} | {value} |\n" for name, value in rows)
+
+
 def class_rows(task: Task, figures: dict[str, Any]) -> list[tuple[str, ...]]:
     """Precision, recall, F1 and support of each class, as text."""
     rows = []

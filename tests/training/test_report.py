@@ -52,3 +52,12 @@ def test_the_headline_has_its_interval() -> None:
     rows = dict(report.summary_rows(FIGURES))
     low, high = FIGURES["intervals_95"]["accuracy"]
     assert rows["accuracy"] == f"{FIGURES['accuracy']:.4f} ({low:.4f} to {high:.4f})"
+
+
+def test_a_table_for_a_model_card_has_every_figure() -> None:
+    table = report.markdown(MRI, FIGURES)
+    assert table.startswith("| brain MRI slice, fold `val` | |\n| --- | --- |\n")
+    for name, value in report.summary_rows(FIGURES):
+        assert f"| {name} | {value} |" in table
+    for label in MRI.labels:
+        assert f"| {label}: precision, recall, F1, images |" in table
