@@ -113,3 +113,12 @@ def test_the_certificate_of_a_list_of_servers_is_checked_by_the_first_name() -> 
 
 def test_credentials_never_show_in_the_repr() -> None:
     assert "secret" not in repr(Client(metadata={"authorization": "secret"}))
+
+
+def test_the_trace_that_the_caller_is_in_goes_along() -> None:
+    trace = pytest.importorskip("opentelemetry.trace")  # it comes with locust, which the tests have
+    context = trace.SpanContext(0xABC, 0xDEF, is_remote=False, trace_flags=trace.TraceFlags(1))
+    options = Options.of(metadata={"authorization": "x"})
+    with trace.use_span(trace.NonRecordingSpan(context)):
+        assert options.headers()["traceparent"] == f"00-{0xABC:032x}-{0xDEF:016x}-01"
+    assert options.headers() == {"authorization": "x"}
