@@ -133,8 +133,8 @@ def measure(repository: Path, plan: Plan, say: Callable[[str], None], peers: Seq
             report["gradcam"] = gradcam(bench, served)
             report["memory_mb"] = memory_mb(triton.pid)
             report["skipped"] = skipped(served)
+            report["peers"] = measure_peers(bench, peers, repository)
             bench.counters.close()
-        report["peers"] = measure_peers(peers, files[XRAY.name], repository, plan, say)
     report["claims"] = claims(report)
     return report
 
@@ -227,18 +227,20 @@ def gradcam(bench: Bench, served: Sequence[str]) -> dict[str, Any]:
     return {str(callers): bench.load([bench.target("gradcam")], callers) for callers in (1, MANY)}
 
 
-def measure_peers(
-    names: Sequence[str], files: tuple[str, ...], repository: Path, plan: Plan, say: Callable[[str], None]
-) -> dict[str, Any]:
-    """Other servers with the same network, each alone on the machine."""
+def measure_peers(bench: Bench, names: Sequence[str], repository: Path) -> dict[str, Any]:
+    """Other servers with the same network, in turns with the SDK from files."""
     if not names:
         return {}
     from .peers import measure as measure_peer
 
+    def press(target: Target, callers: int) -> dict[str, Any]:
+        load = Load((target,), callers, bench.plan.seconds, bench.plan.warm_up_s)
+        return figures(bench.callers.run(load))
+
     results = {}
     for name in names:
-        say(f"peer {name}")
-        results[name] = measure_peer(name, files, repository, plan.seconds, plan.warm_up_s)
+        bench.say(f"peer {name}")
+        results[name] = measure_peer(name, bench.files[XRAY.name], repository, press, bench.target("sdk_file"))
     return results
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from . import latency
+from .figures import Spread
 
 CLAIMS = {
     "one_caller_file_over_raw": ("One caller, JPEG file through the SDK / network in process", "at most 1.5"),
@@ -146,18 +148,19 @@ def gradcam(report: Mapping[str, Any]) -> Rows:
 
 
 def peers(report: Mapping[str, Any]) -> Rows:
-    """Other servers, from a 224x224 JPEG to the probabilities."""
-    own = {
-        "1": 1000 / report["one_caller"]["latency"][latency.FILE]["median"],
-        "16": sorted(turn["sdk_file"]["per_second"] for turn in report["rounds"])[len(report["rounds"]) // 2],
-    }
-    cells = [("densescan, SDK from file", *(f"{own[callers]:.1f}" for callers in own), "")]
+    """Other servers in turns with densescan, from a 224x224 JPEG to the probabilities."""
+    cells = []
     for name, peer in report["peers"].items():
-        rates = {callers: peer["loads"][callers]["per_second"] for callers in own}
-        times = " / ".join(f"{own[callers] / rates[callers]:.1f}" if rates[callers] else "-" for callers in own)
-        cells.append((f"{name}: {peer['how']}", *(f"{rates[callers]:.1f}" for callers in own), times))
-    heads = ("pictures/s, each from a 224x224 JPEG", "1 caller", "16 callers", "densescan is faster, times")
-    return Rows("Other ways to serve", heads, tuple(cells))
+        for callers in peer["rounds"][0]:
+            turns = [turn[callers] for turn in peer["rounds"]]
+            rates = {who: Spread.of([turn[who]["per_second"] for turn in turns]) for who in ("peer", "own")}
+            pairs = [(turn["own"]["per_second"], turn["peer"]["per_second"]) for turn in turns]
+            times = Spread.of([own / other for own, other in pairs if other] or [math.inf])
+            failed = sum(sum(turn["peer"]["failures"].values()) for turn in turns)
+            what = f"{name}: {peer['how']}"
+            cells.append((what, callers, f"{rates['peer']:.1f}", f"{rates['own']:.1f}", f"{times:.1f}", str(failed)))
+    heads = ("each from a 224x224 JPEG", "callers", "its pictures/s", "densescan's, SDK", "times as many", "it failed")
+    return Rows("Other ways to serve, in turns with densescan", heads, tuple(cells))
 
 
 def unanswered(point: Mapping[str, Any]) -> int:

@@ -12,15 +12,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..processes import CallersProcess
-from ..ways import Load, Target, opened
+from ..ways import Target, opened
 
 HOST = "127.0.0.1"
 _ROOT = Path(__file__).resolve().parents[2]
@@ -72,21 +71,33 @@ def measure(
     name: str,
     files: tuple[str, ...],
     repository: Path,
-    seconds: float,
-    warm_up_s: float,
+    press: Callable[[Target, int], dict[str, Any]],
+    own: Target,
+    *,
     callers: Sequence[int] = (1, 16),
+    rounds: int = 2,
 ) -> dict[str, Any]:
-    """Start a peer, press it, and stop it.
+    """Start a peer, press it and the served models in turns, and stop it.
+
+    Args:
+        name: One of `PEERS`.
+        files: Paths of the pictures.
+        repository: The model repository that its network comes from.
+        press: Runs one load on a target with a number of callers, and returns its figures.
+        own: The served models, idle while the peer is pressed.
+        callers: Numbers of callers.
+        rounds: Turns of each.
 
     Raises:
         RuntimeError: It does not start; the message has the end of its log.
     """
-    from ..measuring import figures
-
-    with running(name, repository, files) as url, CallersProcess() as process:
-        target = Target(PEERS[name].way, "xray", url, files)
-        loads = {str(number): figures(process.run(Load((target,), number, seconds, warm_up_s))) for number in callers}
-    return {"how": PEERS[name].how, "loads": loads}
+    with running(name, repository, files) as url:
+        target = Target(PEERS[name].way, own.task, url, files)
+        turns = [
+            {str(number): {"peer": press(target, number), "own": press(own, number)} for number in callers}
+            for _ in range(rounds)
+        ]
+    return {"how": PEERS[name].how, "rounds": turns}
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from densescan.tasks import XRAY
-from loadtest import peers
+from loadtest import peers, tables
 from loadtest.pictures import write_phantoms
 from loadtest.ways import Target, opened, served_files
 
@@ -92,6 +92,29 @@ def test_the_originals_way_is_started_pressed_and_stopped(repository_of_tiny_net
     pytest.importorskip("flask")
     pytest.importorskip("keras")
     files = served_files(write_phantoms(XRAY, tmp_path, count=1))
-    measured = peers.measure("flask", files, repository_of_tiny_networks, seconds=3, warm_up_s=0, callers=(1,))
-    assert measured["loads"]["1"]["failures"] == {}
-    assert measured["loads"]["1"]["sent"] >= 1
+    asked: list[tuple[str, int]] = []
+
+    def press(target: Target, callers: int) -> dict[str, Any]:
+        asked.append((target.way, callers))
+        if target.way == "http":
+            with opened(target) as call:
+                probabilities = call(0)
+            assert sum(probabilities) == pytest.approx(1, abs=1e-4)
+        return {}
+
+    own = Target("sdk_file", "xray", "nobody", files)
+    measured = peers.measure("flask", files, repository_of_tiny_networks, press, own, callers=(1, 4), rounds=1)
+    assert asked == [("http", 1), ("sdk_file", 1), ("http", 4), ("sdk_file", 4)]
+    assert list(measured["rounds"][0]) == ["1", "4"]
+
+
+def test_a_peer_is_compared_within_each_turn() -> None:
+    """Everything twice as fast in the second round: how many times does not notice."""
+    rounds = [
+        {"16": {who: {"per_second": rate * k, "failures": {}} for who, rate in (("peer", 10.0), ("own", 80.0))}}
+        for k in (1, 2)
+    ]
+    rows = tables.peers({"peers": {"flask": {"how": "as it was", "rounds": rounds}}})
+    assert rows.cells == (
+        ("flask: as it was", "16", "10.0 (10.0 to 20.0)", "80.0 (80.0 to 160.0)", "8.0 (8.0 to 8.0)", "0"),
+    )
