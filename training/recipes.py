@@ -185,7 +185,7 @@ SCRATCH = Recipe(
 # Four classes to tell, from slices that vary less than films do: more epochs, milder changes.
 _SCRATCH_MRI = replace(
     SCRATCH,
-    phases=_progressive(6, 9, 1),
+    phases=(*_progressive(6, 9, 1), Phase("224px-fine", 1, learning_rate=1.5e-4, schedule="cosine", patience=1)),
     augmentation=replace(
         _STRONG_AUGMENTATION,
         rotation=15,
