@@ -148,6 +148,7 @@ def fit(run: Run, train: Fold, val: Fold) -> keras.Model:
 def _initial_model(run: Run, task: Task, recipe: Recipe, weights: str) -> keras.Model:
     if run.state.phase > 0:
         return network.load_model(run.phase_best(recipe.phases[run.state.phase - 1].name))
+    keras.utils.set_random_seed(recipe.seed)
     size = recipe.phases[0].size
     return network.build_classifier(
         task,
