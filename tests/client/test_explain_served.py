@@ -18,7 +18,7 @@ from tritonclient.utils import InferenceServerException
 from densescan import Client
 from densescan.phantoms import draw_phantom
 from densescan.preprocessing import preprocess_batch, preprocess_grey
-from densescan.tasks import TASKS, Task
+from densescan.tasks import TASKS, XRAY, Task
 
 pytestmark = pytest.mark.triton
 
@@ -142,11 +142,13 @@ def test_the_released_int8_maps_of_real_pictures_are_those_of_fp32(task: Task, m
     )
     card = json.loads((versions[-1] / "model.json").read_text(encoding="utf-8"))
     checks = {check["form"]: check for check in card["checks"]}
-    assert checks["OpenVINO int8"]["mean_correlation"] > 0.975
     assert checks["OpenVINO int8"]["probabilities_differ"] < 1e-4
     assert checks["OpenVINO int8"]["images"] >= 50
-    if checks["OpenVINO int8"]["mean_correlation"] <= 0.99:
-        pytest.xfail("the goal is .99: version 1 of the X-ray network reaches .983 in int8")
+    correlation = checks["OpenVINO int8"]["mean_correlation"]
+    if task is XRAY and versions[-1].name == "1":
+        assert correlation > 0.98
+        pytest.xfail(f"version 1 of the X-ray network misses the goal of .99: {correlation:.3f}")
+    assert correlation > 0.99
 
 
 def test_both_profiles_know_the_same_operating_point(model_repository: Path) -> None:
