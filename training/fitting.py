@@ -148,7 +148,6 @@ def fit(run: Run, train: Fold, val: Fold) -> keras.Model:
 def _initial_model(run: Run, task: Task, recipe: Recipe, weights: str) -> keras.Model:
     if run.state.phase > 0:
         return network.load_model(run.phase_best(recipe.phases[run.state.phase - 1].name))
-    keras.utils.set_random_seed(recipe.seed)
     size = recipe.phases[0].size
     return network.build_classifier(
         task,
@@ -199,6 +198,8 @@ def _run_phase(
             batches,
             validation_data=checks,
             epochs=phase.epochs,
+            # The batches are shuffled already, by the seed; Keras would shuffle them again, differently when resumed.
+            shuffle=False,
             initial_epoch=run.state.epoch,
             verbose="auto" if sys.stderr.isatty() else 2,
             callbacks=[_Keeper(run, phase), *_tensorboard(run, phase)],
@@ -269,8 +270,11 @@ class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no t
         self._began = time.monotonic()
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Take the time."""
+        """Take the time, and have dropout draw by the epoch: a checkpoint does not hold where its generator stood."""
         self._began = time.monotonic()
+        for place, layer in enumerate(self.model.layers):
+            if (generator := getattr(layer, "seed_generator", None)) is not None:
+                generator.state.assign(np.array([place, epoch << 20], dtype="uint32"))
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         """Stop at once when the loss is no number."""

@@ -60,7 +60,8 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(
     assert resumed.state.finished
     expected, got = whole.read_history(), resumed.read_history()
     assert [row["epoch"] for row in got] == ["1", "2"]
-    assert len(expected) == len(got)
+    for key in ("loss", "val_loss"):
+        assert float(got[1][key]) == pytest.approx(float(expected[1][key]), rel=0.02)
     assert not list(resumed.checkpoints.glob("epoch-*"))
     assert network.load_model(resumed.best_model).input_shape == (None, 224, 224, 3)
 
