@@ -156,6 +156,10 @@ def parse_explanation(
     )
 
 
+_ROUNDING = 1e-6
+"""A map's peak, scaled to 1 by the network, may come out this much lower."""
+
+
 def parse_heatmap(task: Task, result: Any) -> npt.NDArray[np.float32]:
     """The map in an ``InferResult`` of one picture: float32 [7, 7] in 0..1, read-only."""
     try:
@@ -169,6 +173,9 @@ def parse_heatmap(task: Task, result: Any) -> npt.NDArray[np.float32]:
     if not (answer.min() >= -_TOLERANCE and answer.max() <= 1 + _TOLERANCE):  # false for NaN, too
         raise _bad_map(task, f"a map with values from {answer.min()} to {answer.max()}")
     heatmap: npt.NDArray[np.float32] = np.clip(answer[0], 0.0, 1.0)
+    peak = heatmap.max()
+    if 1 - _ROUNDING < peak < 1:  # OpenVINO divides by multiplying with the reciprocal
+        heatmap /= peak
     heatmap.flags.writeable = False
     return heatmap
 
