@@ -120,6 +120,14 @@ def test_one_request_is_enough_where_the_threshold_decides_for_the_more_probable
     assert len(fake.asked("ModelInfer")) == 2
 
 
+@pytest.mark.parametrize(("peak", "given"), [(np.float32(0.99999994), 1.0), (np.float32(0.9), np.float32(0.9))])
+def test_a_peak_that_rounding_lowered_is_given_as_one_and_no_other(
+    client: Client, fake: FakeTriton, film: Any, peak: np.float32, given: float
+) -> None:
+    fake.on_infer = lambda request, context: explained([0.2, 0.8], MAP / MAP.max() * peak)
+    assert client.explain_xray(film).heatmap.max() == given
+
+
 def test_pictures_are_explained_in_their_order_and_a_bad_one_spoils_only_itself(client: Client, film: Any) -> None:
     outcomes = list(client.explain_many("mri", [film, b"no picture", film]))
     assert [type(outcome) for outcome in outcomes] == [Explanation, InvalidImage, Explanation]
