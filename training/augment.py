@@ -23,6 +23,8 @@ def augment(grey: Grey, rng: np.random.Generator, how: Augmentation) -> Grey:
         if radius > 0.3:
             image = image.filter(ImageFilter.GaussianBlur(radius))
     pixels = tone_curve(rng, how)[np.asarray(image)]
+    if how.equalise > 0 and rng.random() < how.equalise:
+        pixels = equalised(pixels, rng.uniform(0, 1))
     if how.noise > 0:
         noise = rng.standard_normal(pixels.shape, dtype=np.float32) * np.float32(rng.uniform(0, how.noise))
         pixels = np.clip(pixels + noise, 0, 255).astype(np.uint8)
@@ -59,6 +61,15 @@ def tone_curve(rng: np.random.Generator, how: Augmentation) -> Grey:
     brightness = rng.uniform(-how.brightness, how.brightness)
     levels = (levels - 0.5) * contrast + 0.5 + brightness
     return np.rint(np.clip(levels, 0, 1) * 255).astype(np.uint8)
+
+
+def equalised(pixels: Grey, share: float) -> Grey:
+    """`pixels` with the histogram pulled towards a flat one: 0 leaves it, 1 equalises it."""
+    below = np.cumsum(np.bincount(pixels.ravel(), minlength=256)).astype(np.float64)
+    flat = 255 * (below - below[pixels.min()]) / max(1.0, below[-1] - below[pixels.min()])
+    levels = (1 - share) * np.arange(256) + share * np.maximum(flat, 0)
+    table: Grey = np.rint(levels).astype(np.uint8)
+    return table[pixels]
 
 
 def _erase(pixels: Grey, rng: np.random.Generator, largest: float) -> Grey:

@@ -70,13 +70,28 @@ def split(
             show_default=False,
         ),
     ] = None,
+    near: Annotated[
+        float,
+        typer.Option(
+            min=0.5,
+            max=1,
+            help="Pictures that correlate so much, as they are or mirrored, are kept in one fold. 1: only equal pixels.",
+        ),
+    ] = 0.95,
+    after: Annotated[
+        Path | None,
+        typer.Option(
+            help="An earlier manifest whose network is to be trained further: what it trained on stays in train.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Decide which image is in which fold, by patient, with equal pictures in one fold.
 
     Writes a manifest (CSV: path, class, group, fold, sha256, duplicate_of). Published test folders (test/, Testing/)
     are kept apart as the fold "official". Damaged files are listed and left out.
     """
-    commands.split(get_task(task.value), data, out, ratios, seed, group)
+    commands.split(get_task(task.value), data, out, ratios, seed, group, near, after)
 
 
 @app.command()
@@ -86,12 +101,14 @@ def fit(
     manifest: ManifestOption = None,
     recipe: Annotated[
         str,
-        typer.Option(help="original: the published report's. scratch: from random weights. smoke: a trial."),
+        typer.Option(
+            help="original: the published report's. scratch: from random weights. release: scratch, then longer. smoke: a trial."
+        ),
     ] = "original",
     weights: Annotated[
         str | None,
         typer.Option(
-            help="Start from: imagenet, none (random), or a .keras / .weights.h5 file. Default: what the recipe says.",
+            help="Start from: imagenet, none (random), a .keras / .weights.h5 file, or a SavedModel folder. Default: what the recipe says.",
             show_default=False,
         ),
     ] = None,

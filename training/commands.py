@@ -13,7 +13,7 @@ from rich.table import Table
 from densescan.errors import DensescanError
 from densescan.tasks import Task
 
-from . import layouts, splits
+from . import layouts, near_duplicates, splits
 from .console import err, out, progress
 from .layouts import DataNotFound
 from .manifest import FOLDS, Entry, ManifestError, manifest_hash, of_fold, read_manifest, write_manifest
@@ -35,15 +35,26 @@ def default_manifest(task: Task) -> Path:
     return Path("runs") / task.name / "manifest.csv"
 
 
-def split(task: Task, data: Path | None, target: Path | None, ratios: str, seed: int, group: str | None) -> None:
+def split(
+    task: Task,
+    data: Path | None,
+    target: Path | None,
+    ratios: str,
+    seed: int,
+    group: str | None,
+    near: float = near_duplicates.THRESHOLD,
+    after: Path | None = None,
+) -> None:
     """Write a manifest and say what was found."""
     shares = _parse_ratios(ratios)
     data = layouts.find_data(task, data)
     images = layouts.find_images(task, data, group)
     with progress("reading images", len(images)) as done:
-        hashes, unreadable = splits.hash_images(images, data, done)
-    entries, report = splits.make_split(images, hashes, ratios=shares, seed=seed)
-    report.unreadable = unreadable
+        scan = splits.scan_images(images, data, done)
+    pairs = near_duplicates.find_pairs(scan.fingerprints, near) if near < 1 else []
+    before = {entry.path: entry.fold for entry in read_manifest(after, task.labels)} if after else None
+    entries, report = splits.make_split(images, scan.hashes, pairs=pairs, before=before, ratios=shares, seed=seed)
+    report.unreadable = scan.unreadable
     target = target or default_manifest(task)
     write_manifest(target, entries)
     _show_split(task, entries, report)
@@ -74,12 +85,25 @@ def _show_split(task: Task, entries: Sequence[Entry], report: splits.SplitReport
             table.add_row(fold, *(f"{count:,}" for count in (*counts, sum(counts), len(groups[fold]))))
     out.print(table)
     out.print(f"duplicates (equal pixels), kept in their first copy's fold and not used: {report.duplicates:,}")
+    out.print(_near(entries, report))
     if report.leaked:
         out.print(f"[yellow]stood on both sides of the published train and test folders: {report.leaked}[/]")
     for paths in report.conflicts:
         out.print(f"[yellow]left out, equal pictures in several classes:[/] {', '.join(paths)}", soft_wrap=True)
     for path, reason in report.unreadable:
         out.print(f"[yellow]left out, unreadable:[/] {path}: {reason}", soft_wrap=True)
+
+
+def _near(entries: Sequence[Entry], report: splits.SplitReport) -> str:
+    label = {entry.path: entry.label for entry in entries if not entry.duplicate_of}
+    pairs = [pair for pair in report.pairs if pair.first in label and pair.second in label]
+    pictures = {path for pair in pairs for path in (pair.first, pair.second)}
+    mirrored = sum(pair.mirrored for pair in pairs)
+    other = sum(label[pair.first] != label[pair.second] for pair in pairs)
+    return (
+        f"nearly equal, kept in one fold: {len(pairs):,} pairs of {len(pictures):,} pictures, {mirrored:,} of them "
+        f"mirrored, {other:,} across classes"
+    )
 
 
 def load(task: Task, entries: Sequence[Entry], fold: str, data: Path, limit: int = 0) -> Fold:

@@ -111,6 +111,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
         labels: int,
         rarest_domain: float = 0.0,
         augmentation: Augmentation | None = None,
+        mixup: float = 0.0,
         weights: npt.NDArray[np.float32] | None = None,
         seed: int = 0,
         epoch: int = 0,
@@ -122,6 +123,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
         self._one_hot = np.eye(labels, dtype=np.float32)
         self._weights = np.ones(labels, np.float32) if weights is None else weights
         self._augmentation = augmentation
+        self._mixup = mixup
         self._batch_size = min(batch_size, len(fold))
         self._seed = seed
         self._epoch = epoch
@@ -144,7 +146,10 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
             first = index * self._batch_size
             grey = np.stack([self._augmented(image, first + place) for place, image in enumerate(grey)])
         classes = self._classes[chosen]
-        return replicate(grey), self._one_hot[classes], self._weights[classes]
+        targets, weights = self._one_hot[classes], self._weights[classes]
+        if self._mixup > 0:
+            grey, targets, weights = self._mixed(grey, targets, weights, index)
+        return replicate(grey), targets, weights
 
     def on_epoch_end(self) -> None:
         """Draw the next epoch's order."""
@@ -155,6 +160,20 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
         assert self._augmentation is not None
         rng = np.random.default_rng((self._seed, self._epoch, place))
         return augment(grey, rng, self._augmentation)
+
+    def _mixed(
+        self, grey: npt.NDArray[Any], targets: npt.NDArray[Any], weights: npt.NDArray[Any], index: int
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+        """Each image with its neighbour in the batch, in a share of its own; targets and weights alike."""
+        rng = np.random.default_rng((self._seed, self._epoch, index, len(grey)))
+        share = rng.beta(self._mixup, self._mixup, len(grey)).astype(np.float32)
+
+        def mix(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+            part = share.reshape(-1, *[1] * (values.ndim - 1))
+            mixed: npt.NDArray[np.float32] = part * values + (1 - part) * np.roll(values, 1, axis=0)
+            return mixed
+
+        return np.rint(mix(grey)).astype(np.uint8), mix(targets), mix(weights)
 
     def _draw_order(self) -> npt.NDArray[np.int64]:
         if self._augmentation is None:

@@ -178,6 +178,7 @@ def _run_phase(
         labels=count,
         rarest_domain=recipe.rarest_domain,
         augmentation=recipe.augmentation,
+        mixup=recipe.mixup,
         weights=class_weights(train.classes, count) if recipe.balance else None,
         # Another seed in each phase, or the first epochs of two phases would be alike.
         seed=recipe.seed * 1000 + recipe.phases.index(phase),

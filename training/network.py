@@ -50,7 +50,7 @@ def build_classifier(
         dense_units: Width of the hidden layer.
         dropout: Share of units dropped.
         weights: `none` (random), `imagenet` (the backbone's), or a ``.keras`` or
-            ``.weights.h5`` file of this very network.
+            ``.weights.h5`` file or an installed ``model.savedmodel`` folder of this very network.
         precision: What the layers compute in; the weights are kept in float32 all the same.
 
     Returns:
@@ -111,17 +111,34 @@ def _backbone(size: int, weights: str) -> keras.Model:
 
 
 def _load_file(model: keras.Model, path: Path) -> None:
-    if not path.is_file():
+    saved_model = (path / "variables" / "variables.index").is_file()
+    if not path.is_file() and not saved_model:
         raise WeightsUnavailable(
-            f"no weights at {path}. --weights takes imagenet, none, or a .keras or .weights.h5 file."
+            f"no weights at {path}. --weights takes imagenet, none, a .keras or .weights.h5 file, or a SavedModel's "
+            "folder such as model_repository/xray_densenet121/1/model.savedmodel."
         )
     try:
-        if path.suffix == ".keras":
+        if saved_model:
+            _load_saved_model(model, path)
+        elif path.suffix == ".keras":
             model.set_weights(load_model(path).get_weights())
         else:
             model.load_weights(path)
     except (ValueError, OSError) as error:
         raise WeightsUnavailable(f"{path} holds no weights of this network: {error}") from error
+
+
+def _load_saved_model(model: keras.Model, folder: Path) -> None:
+    """Take the variables of a SavedModel that `exporting` wrote: those of the model, in their order."""
+    from tensorflow import train  # reads the file, whichever backend Keras uses
+
+    reader = train.load_checkpoint((folder / "variables" / "variables").as_posix())
+    shapes = reader.get_variable_to_shape_map()
+    for place, variable in enumerate(model.variables):
+        name = f"weights/{place}/.ATTRIBUTES/VARIABLE_VALUE"
+        if tuple(shapes.get(name, ())) != tuple(variable.shape):
+            raise ValueError(f"variable {place} is {shapes.get(name)}, not {variable.path} {tuple(variable.shape)}")
+        variable.assign(reader.get_tensor(name))
 
 
 def load_model(path: Path) -> keras.Model:

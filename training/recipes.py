@@ -4,6 +4,7 @@
 |----------|------------------|-----------------------------------------------------------------------------|
 | original | ImageNet weights | the published report's training: the head, then the top half of the backbone |
 | scratch  | random weights   | progressive resizing, stronger augmentation; needs nothing to download        |
+| release  | scratch's        | what the released networks were trained by: `scratch` first, then longer, mixed       |
 | smoke    | random weights   | a few tiny steps, to see that everything runs; its network is worth nothing   |
 """
 
@@ -34,6 +35,8 @@ class Augmentation:
         noise: Largest standard deviation of added Gaussian noise, in grey levels of 255.
         blur: Largest radius of a Gaussian blur, in pixels at 224x224.
         erase: Largest side of a rectangle that is overwritten in half of the images, as a share.
+        equalise: Share of images whose histogram is pulled, by a random part, towards a flat one: another scanner's
+            tone curve.
     """
 
     rotation: float = 0.0
@@ -47,6 +50,7 @@ class Augmentation:
     noise: float = 0.0
     blur: float = 0.0
     erase: float = 0.0
+    equalise: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,8 @@ class Recipe:
 
     Attributes:
         name: As `--recipe` takes it.
-        weights: Starting weights unless `--weights` says otherwise: `imagenet`, `none` or a file.
+        weights: Starting weights unless `--weights` says otherwise: `imagenet`, `none`, a file, or `recipe`: those
+            that the recipe in `after` trains, which is run first.
         phases: Run one after the other, each from the best weights of the one before.
         augmentation: Of the training images.
         dense_units: Width of the head's hidden layer.
@@ -91,6 +96,9 @@ class Recipe:
         rarest_domain: Show images of a domain (say, another hospital's) that are fewer than this
             share more than once an epoch, until they make up as much; at most six times.
         weight_decay: Of AdamW; 0 is plain Adam.
+        mixup: Parameter of the symmetric beta distribution that says how two images of a batch, and their targets, are
+            mixed; 0 mixes none. Zhang et al., mixup: Beyond Empirical Risk Minimization, ICLR 2018.
+        after: Name of the recipe whose network this one starts from when `weights` is ``recipe``.
         precision: What the layers compute in. mixed_bfloat16 is faster where the processor has it.
         max_images: Use only so many of each fold; 0 is all.
         seed: Of the initial weights, the order and the augmentation.
@@ -107,6 +115,8 @@ class Recipe:
     balance: bool = True
     rarest_domain: float = 0.0
     weight_decay: float = 0.0
+    mixup: float = 0.0
+    after: str = ""
     precision: Precision = "float32"
     max_images: int = 0
     seed: int = 0
@@ -201,6 +211,27 @@ _SCRATCH_MRI = replace(
     ),
 )
 
+# KERAS_BACKEND=torch python -m training fit --task xray|mri --recipe release
+# Goes on from a network of the recipe `scratch`: more epochs, pictures mixed, tone curves changed further.
+_RELEASE_PHASES = (
+    Phase("128px-long", 12, learning_rate=7e-4, size=128, schedule="cosine", patience=12),
+    Phase("224px-long", 3, learning_rate=2e-4, size=224, schedule="cosine", patience=3),
+)
+RELEASE = replace(
+    SCRATCH,
+    name="release",
+    weights="recipe",
+    after="scratch",
+    phases=_RELEASE_PHASES,
+    augmentation=replace(_STRONG_AUGMENTATION, equalise=0.3),
+    mixup=0.2,
+    seed=1,
+)
+_RELEASE_MRI = replace(
+    RELEASE,
+    augmentation=replace(_SCRATCH_MRI.augmentation, equalise=0.2),
+)
+
 SMOKE = Recipe(
     name="smoke",
     weights="none",
@@ -213,8 +244,11 @@ SMOKE = Recipe(
     max_images=16,
 )
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (ORIGINAL, SCRATCH, SMOKE)}
-_OF_TASK: dict[tuple[str, str], Recipe] = {("scratch", MRI.name): _SCRATCH_MRI}
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (ORIGINAL, SCRATCH, RELEASE, SMOKE)}
+_OF_TASK: dict[tuple[str, str], Recipe] = {
+    ("scratch", MRI.name): _SCRATCH_MRI,
+    ("release", MRI.name): _RELEASE_MRI,
+}
 
 
 def get_recipe(name: str, task: Task) -> Recipe:

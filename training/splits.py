@@ -1,11 +1,11 @@
-"""Cut a data set into folds: by patient, with equal pictures in one fold, the same for the same seed."""
+"""Cut a data set into folds: by patient, with equal and nearly equal pictures in one fold, the same for the same seed."""
 
 from __future__ import annotations
 
 import hashlib
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from densescan.images import open_grey
 
 from .layouts import OFFICIAL_TEST, ImageFile
 from .manifest import Entry
+from .near_duplicates import Fingerprint, Pair, fingerprint
 
 TRAINABLE = ("train", "val", "test")
 
@@ -31,12 +32,29 @@ class SplitReport:
         conflicts: Paths of equal pictures that stand in several classes; left out.
         duplicates: Number of images that equal an earlier one.
         leaked: Duplicates that stood on both sides of the published train and test folders.
+        pairs: Pictures that are nearly the same, from `near_duplicates.find_pairs`.
     """
 
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     conflicts: list[list[str]] = field(default_factory=list)
     duplicates: int = 0
     leaked: int = 0
+    pairs: list[Pair] = field(default_factory=list)
+
+
+@dataclass
+class Scan:
+    """What reading every picture gave.
+
+    Attributes:
+        hashes: Path to the hash of the pixels.
+        fingerprints: Path to what `near_duplicates` compares.
+        unreadable: Path and reason of every file that is no picture.
+    """
+
+    hashes: dict[str, str] = field(default_factory=dict)
+    fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
 
 
 def pixel_hash(pixels: npt.NDArray[np.uint8]) -> str:
@@ -44,50 +62,55 @@ def pixel_hash(pixels: npt.NDArray[np.uint8]) -> str:
     return hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
 
 
-def hash_images(
-    images: Sequence[ImageFile], data: Path, on_done: Callable[[], None] = lambda: None
-) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """Hash every image's pixels: path to hash, and (path, reason) of those that cannot be read."""
+def scan_images(images: Sequence[ImageFile], data: Path, on_done: Callable[[], None] = lambda: None) -> Scan:
+    """Read every picture once: its hash and its fingerprint, or why it cannot be read."""
 
-    def one(image: ImageFile) -> tuple[str, str | InvalidImage]:
+    def one(image: ImageFile) -> tuple[str, Fingerprint] | InvalidImage:
         try:
-            return image.path, pixel_hash(np.asarray(open_grey(data / image.path)))
+            grey = np.asarray(open_grey(data / image.path))
+            return pixel_hash(grey), fingerprint(grey)
         except InvalidImage as error:
-            return image.path, error
+            return error
         finally:
             on_done()
 
-    hashes: dict[str, str] = {}
-    unreadable: list[tuple[str, str]] = []
+    scan = Scan()
     with ThreadPoolExecutor() as pool:
-        for path, found in pool.map(one, images):
+        for image, found in zip(images, pool.map(one, images), strict=True):
             if isinstance(found, InvalidImage):
-                unreadable.append((path, found.reason))
+                scan.unreadable.append((image.path, found.reason))
             else:
-                hashes[path] = found
-    return hashes, unreadable
+                scan.hashes[image.path], scan.fingerprints[image.path] = found
+    return scan
 
 
 def make_split(
     images: Sequence[ImageFile],
-    hashes: dict[str, str],
+    hashes: Mapping[str, str],
     *,
+    pairs: Sequence[Pair] = (),
+    before: Mapping[str, str] | None = None,
     ratios: tuple[float, float, float] = (0.70, 0.15, 0.15),
     seed: int = 0,
 ) -> tuple[list[Entry], SplitReport]:
     """Assign every hashed image to a fold.
 
-    Images of one group, and groups that share a picture, go to the same fold. Within a class
+    Images of one group, and groups that share a picture or nearly do, are one group from then on (named after the
+    first of them) and go to the same fold. Within a class
     the groups are shuffled and each goes to the fold that is furthest below its share. Pictures
     that equal one of the published test set go with it to the fold ``official``.
 
     Args:
         images: From `find_images`.
         hashes: Path to pixel hash; images without one are left out.
+        pairs: Pictures that are nearly the same.
+        before: Path to fold in an earlier manifest, whose networks are to be trained further: a group of which one
+            image was in ``train`` stays there, so that no network is measured on what it has seen. Others keep their
+            fold (``val`` before ``test`` where they had both); only new groups are assigned.
         ratios: Shares of train, val and test; they must add up to 1.
         seed: Of the shuffle.
     """
-    report = SplitReport()
+    report = SplitReport(pairs=list(pairs))
     kept = _without_conflicts([image for image in images if image.path in hashes], hashes, report)
     # The published test set first: of equal pictures, it keeps the one that is not a duplicate.
     kept = sorted(kept, key=lambda image: (image.split not in OFFICIAL_TEST, image.path))
@@ -97,16 +120,20 @@ def make_split(
         if original is not image:
             report.duplicates += 1
             report.leaked += (original.split in OFFICIAL_TEST) != (image.split in OFFICIAL_TEST)
-    folds = _assign(_connected(kept, hashes), ratios, seed)
+    together = _connected(kept, hashes, pairs)
+    folds = _assign(together, ratios, seed, before or {})
+    names = {image.path: min(one.group for one in group) for group in together for image in group}
     entries = []
     for image in kept:
         original = first[hashes[image.path]]
         duplicate_of = "" if original is image else original.path
-        entries.append(Entry(image.path, image.label, image.group, folds[image.path], hashes[image.path], duplicate_of))
+        entries.append(
+            Entry(image.path, image.label, names[image.path], folds[image.path], hashes[image.path], duplicate_of)
+        )
     return sorted(entries, key=lambda entry: entry.path), report
 
 
-def _without_conflicts(images: Iterable[ImageFile], hashes: dict[str, str], report: SplitReport) -> list[ImageFile]:
+def _without_conflicts(images: Iterable[ImageFile], hashes: Mapping[str, str], report: SplitReport) -> list[ImageFile]:
     by_hash: dict[str, list[ImageFile]] = defaultdict(list)
     for image in images:
         by_hash[hashes[image.path]].append(image)
@@ -119,8 +146,8 @@ def _without_conflicts(images: Iterable[ImageFile], hashes: dict[str, str], repo
     return kept
 
 
-def _connected(images: Sequence[ImageFile], hashes: dict[str, str]) -> list[list[ImageFile]]:
-    """Groups joined where they share a picture (union-find)."""
+def _connected(images: Sequence[ImageFile], hashes: Mapping[str, str], pairs: Sequence[Pair]) -> list[list[ImageFile]]:
+    """Groups joined where they share a picture, or nearly do (union-find)."""
     parent: dict[str, str] = {}
 
     def root(node: str) -> str:
@@ -137,13 +164,22 @@ def _connected(images: Sequence[ImageFile], hashes: dict[str, str]) -> list[list
 
     for image in images:
         parent[root(key(image))] = root(f"pixels:{hashes[image.path]}")
+    known = {image.path for image in images}
+    for pair in pairs:
+        if pair.first in known and pair.second in known:
+            parent[root(f"pixels:{hashes[pair.first]}")] = root(f"pixels:{hashes[pair.second]}")
     together: dict[str, list[ImageFile]] = defaultdict(list)
     for image in images:
         together[root(key(image))].append(image)
     return list(together.values())
 
 
-def _assign(groups: Sequence[Sequence[ImageFile]], ratios: tuple[float, float, float], seed: int) -> dict[str, str]:
+def _assign(
+    groups: Sequence[Sequence[ImageFile]],
+    ratios: tuple[float, float, float],
+    seed: int,
+    before: Mapping[str, str],
+) -> dict[str, str]:
     if min(ratios) < 0 or abs(sum(ratios) - 1) > 1e-6:
         raise ValueError(f"ratios must not be negative and must add up to 1, not {ratios}")
     folds: dict[str, str] = {}
@@ -151,6 +187,8 @@ def _assign(groups: Sequence[Sequence[ImageFile]], ratios: tuple[float, float, f
     for group in groups:
         if any(image.split in OFFICIAL_TEST for image in group):
             folds.update({image.path: "official" for image in group})
+        elif had := [fold for fold in TRAINABLE if any(before.get(image.path) == fold for image in group)]:
+            folds.update({image.path: had[0] for image in group})
         else:
             strata[group[0].label].append(group)
     for label in sorted(strata):
