@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -41,7 +42,8 @@ class Setting:
     Attributes:
         instances: Instances of the model.
         one_at_a_time: Whether an instance waits until no other computes.
-        threads: Threads of an inference; 0: every core.
+        threads: Threads of an inference that is alone; 0: every core.
+        shared_threads: Threads of one in company; 0: the cores divided by the instances.
         delay_us: Longest that a request waits for others, in microseconds.
         pinning: Whether each thread is tied to a core.
         hint: OpenVINO's PERFORMANCE_HINT.
@@ -51,6 +53,7 @@ class Setting:
     instances: int | None = None
     one_at_a_time: bool | None = None
     threads: int | None = None
+    shared_threads: int | None = None
     delay_us: int | None = None
     pinning: bool | None = None
     hint: str | None = None
@@ -61,8 +64,9 @@ class Setting:
         (group,) = config.instance_group
         if self.instances is not None:
             group.count = self.instances
-        if self.one_at_a_time is False:
-            group.ClearField("rate_limiter")
+        if self.one_at_a_time:
+            # There is as much of a resource as the most that an instance asks for: one, for all of them.
+            group.rate_limiter.resources.add(name="cores", count=1, **{"global": True})
         if self.delay_us is not None:
             config.dynamic_batching.max_queue_delay_microseconds = self.delay_us
         if self.largest is not None:
@@ -71,6 +75,7 @@ class Setting:
                 warmup.batch_size = min(warmup.batch_size, self.largest)
         parameters = {
             "INFERENCE_NUM_THREADS": None if self.threads is None else str(self.threads),
+            "SHARED_NUM_THREADS": None if self.shared_threads is None else str(self.shared_threads),
             "ENABLE_CPU_PINNING": None if self.pinning is None else ("YES" if self.pinning else "NO"),
             "PERFORMANCE_HINT": self.hint,
         }
@@ -83,8 +88,9 @@ SHIPPED = "as shipped"
 SETTINGS: dict[str, Setting] = {
     SHIPPED: Setting(),
     "one instance": Setting(instances=1),
-    "two at once": Setting(one_at_a_time=False),
-    "two at once, one thread each": Setting(one_at_a_time=False, threads=1),
+    "one at a time, every core": Setting(one_at_a_time=True),
+    "two at once, every core each": Setting(shared_threads=len(os.sched_getaffinity(0))),
+    "two at once, one thread each": Setting(threads=1),
     "no delay": Setting(delay_us=0),
     "delay 500 us": Setting(delay_us=500),
     "delay 2 ms": Setting(delay_us=2000),

@@ -31,12 +31,14 @@ def test_every_other_setting_changes_something(name: str) -> None:
 
 def test_a_setting_reaches_every_value_that_it_names() -> None:
     changed = config()
-    Setting(3, False, 1, 700, True, "THROUGHPUT", 4).apply(changed)
+    Setting(3, True, 1, 2, 700, True, "THROUGHPUT", 4).apply(changed)
     (group,) = changed.instance_group
-    assert (group.count, group.HasField("rate_limiter")) == (3, False)
+    (cores,) = group.rate_limiter.resources
+    assert (group.count, cores.name, cores.count, getattr(cores, "global")) == (3, "cores", 1, True)
     assert (changed.dynamic_batching.max_queue_delay_microseconds, changed.max_batch_size) == (700, 4)
     assert {key: changed.parameters[key].string_value for key in changed.parameters} | {"operating_point": ""} == {
         "INFERENCE_NUM_THREADS": "1",
+        "SHARED_NUM_THREADS": "2",
         "PERFORMANCE_HINT": "THROUGHPUT",
         "NUM_STREAMS": "1",
         "ENABLE_CPU_PINNING": "YES",

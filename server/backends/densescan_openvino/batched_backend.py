@@ -64,6 +64,7 @@ class Settings:
     parameters: Mapping[str, str]
     on_gpu: bool
     device_id: int
+    instances: int = 1
     ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Smallest and largest value that an input may hold, for inputs with such a limit."""
 
@@ -81,6 +82,7 @@ class Settings:
             parameters=parameters,
             on_gpu=args.get("model_instance_kind") == "GPU",
             device_id=int(args.get("model_instance_device_id") or 0),
+            instances=sum(int(group.get("count", 1)) for group in config.get("instance_group", [])) or 1,
             ranges=_ranges(parameters, {entry["name"] for entry in config["input"]}),
         )
 

@@ -5,7 +5,8 @@ container, with the ``openvino`` package installed, and a model's config may say
 ``backend: "densescan_openvino"``. Parameters it reads from that config, all optional:
 
 =====================  ============  ==================================================
-``INFERENCE_NUM_THREADS``  ``"0"``       0: every core that the process may use
+``INFERENCE_NUM_THREADS``  ``"0"``       of an inference that is alone; 0: every core that the process may use
+``SHARED_NUM_THREADS``     ``"0"``       of one in company; 0: the cores divided by the model's instances
 ``PERFORMANCE_HINT``       ``LATENCY``   LATENCY or THROUGHPUT
 ``NUM_STREAMS``            ``"1"``       inferences at once; Triton sends one at a time
 ``ENABLE_CPU_PINNING``     ``"NO"``      YES ties each thread to a core, whoever else needs that core
@@ -16,13 +17,12 @@ container, with the ``openvino`` package installed, and a model's config may say
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
+import numpy as np
 import openvino as ov
 import triton_python_backend_utils as pb_utils
 from batched_backend import Array, Arrays, BatchedBackend, Run, Settings, TensorSpec, available_cores
@@ -35,37 +35,80 @@ class TritonPythonModel(BatchedBackend):
 
     def load(self, settings: Settings) -> Run:
         """Compile the network for the CPU."""
-        compiled = ov.Core().compile_model(settings.model_file, "CPU", properties(settings))
+        core, chosen = ov.Core(), properties(settings)
+        model = core.read_model(settings.model_file)
+        alone = core.compile_model(model, "CPU", chosen)
         for spec in settings.inputs:
-            _check(spec, compiled.input, "input", settings)
+            _check(spec, alone.input, "input", settings)
         for spec in settings.outputs:
-            _check(spec, compiled.output, "output", settings)
-        request = compiled.create_infer_request()
-        outputs = {spec.name: compiled.output(spec.name) for spec in settings.outputs}
-        takes_all = settings.threads("INFERENCE_NUM_THREADS") >= available_cores()
-        turn: AbstractContextManager[Any] = Turn() if takes_all else contextlib.nullcontext()
+            _check(spec, alone.output, "output", settings)
+        run_alone = runner(alone, settings)
+        few = shared_threads(settings)
+        if few >= int(chosen["INFERENCE_NUM_THREADS"]):
+            return run_alone
+        run_shared = runner(core.compile_model(model, "CPU", {**chosen, "INFERENCE_NUM_THREADS": str(few)}), settings)
+        for size in {1, max(1, settings.max_batch_size)}:  # Triton's own warm-up finds each instance alone
+            run_shared(_zeros(settings, size))
+        company = Company()
 
         def run(batch: Mapping[str, Array]) -> Arrays:
-            with turn:
-                # share_inputs: the network reads the arrays where they lie. The outputs are small, and copied.
-                results = request.infer(batch, share_inputs=True)
-            return {name: results[port] for name, port in outputs.items()}
+            with company as others:
+                return run_shared(batch) if others else run_alone(batch)
 
         return run
 
 
-class Turn:
-    """Held by one instance of the server at a time, whichever model and process it belongs to.
+def runner(compiled: ov.CompiledModel, settings: Settings) -> Run:
+    """One inference of a compiled network."""
+    request = compiled.create_infer_request()
+    outputs = {spec.name: compiled.output(spec.name) for spec in settings.outputs}
 
-    A lock on this very file: every instance has it, nothing is left behind, and the kernel takes the lock from a
-    process that dies.
+    def run(batch: Mapping[str, Array]) -> Arrays:
+        # share_inputs: the network reads the arrays where they lie. The outputs are small, and copied.
+        results = request.infer(batch, share_inputs=True)
+        return {name: results[port] for name, port in outputs.items()}
+
+    return run
+
+
+def shared_threads(settings: Settings) -> int:
+    """Threads of an inference that shares the cores with another instance's."""
+    if settings.parameters.get("SHARED_NUM_THREADS", "0") != "0":
+        return settings.threads("SHARED_NUM_THREADS")
+    return max(1, available_cores() // max(1, settings.instances))
+
+
+def _zeros(settings: Settings, size: int) -> Arrays:
+    """A batch of nothing, for the first inference of its size."""
+    batched = [size] if settings.max_batch_size > 0 else []
+    return {
+        spec.name: np.zeros([*batched, *(max(1, side) for side in spec.shape)], spec.dtype) for spec in settings.inputs
+    }
+
+
+class Company:
+    """Tells an inference whether another instance of the server computes, whichever model and process it belongs to.
+
+    Alone, it had better use every core: one picture is answered soonest. In company, the threads of two inferences
+    that both want every core wait for one another at each layer, and half of the cores' work is lost; each with cores
+    of its own loses nothing.
+
+    A lock on this very file, shared by all that compute; who can have it exclusively for a moment is alone. Every
+    instance has the file, nothing is left behind, and the kernel takes the lock from a process that dies.
     """
 
     def __init__(self) -> None:
         self._file = os.open(__file__, os.O_RDONLY | os.O_CLOEXEC)
 
-    def __enter__(self) -> None:
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+    def __enter__(self) -> bool:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            others = True
+        else:
+            others = False
+        fcntl.flock(self._file, fcntl.LOCK_SH)  # waits, at most for the moment that another looks around
+        return others
 
     def __exit__(self, *_: object) -> None:
         fcntl.flock(self._file, fcntl.LOCK_UN)
