@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import typer
 
-from .dicom import is_dicom
+from ._options import Options
+from .dicom import DicomFile, is_dicom
 from .errors import InvalidImage
-from .images import ImageSource, frames
+from .images import ImageSource, pictures_of, read_bytes
 
-_DICOM: Final = frozenset({".dcm", ".dicom", ".ima", ""})
-_SUFFIXES: Final = frozenset(
+_DICOM: Final = frozenset({".dcm", ".dicom", ".ima"})
+_PICTURES: Final = frozenset(
     {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jp2", ".j2k", ".pgm", ".ppm", ".pnm"}
 )
 
@@ -36,20 +37,52 @@ def expand(files: Iterable[Path]) -> list[Path]:
     return paths
 
 
-def sources(paths: Iterable[Path]) -> Iterator[ImageSource]:
-    """The files as they are to be classified: each frame of a DICOM series for itself, else the path."""
-    for path in paths:
-        if _is_dicom(path):
-            yield from _frames(path)
-        else:
-            yield path
+class Sources:
+    """The pictures in files: each frame of a DICOM series for itself, else the path.
+
+    Args:
+        paths: The files.
+        options: Those of the client, for its limits.
+
+    Attributes:
+        total: How many pictures there are, as far as is known: a series counts as one until it is opened.
+    """
+
+    def __init__(self, paths: Sequence[Path], options: Options) -> None:
+        self._paths = paths
+        self._options = options
+        self.total = len(paths)
+
+    def __iter__(self) -> Iterator[ImageSource]:
+        for path in self._paths:
+            if _is_dicom(path):
+                yield from self._frames(path)
+            else:
+                yield path
+
+    def _frames(self, path: Path) -> Iterator[ImageSource]:
+        left = 1
+        try:
+            file = DicomFile.open(read_bytes(path, max_bytes=self._options.max_file_bytes), str(path))
+            left = file.frames
+            self.total += left - 1
+            for picture in pictures_of(file, str(path), self._options.max_pixels):
+                yield picture
+                left -= 1
+        except InvalidImage as error:
+            self.total -= left - 1  # the frames behind a damaged one cannot be reached
+            yield error  # in its place, and not the end of the run
 
 
-def _frames(path: Path) -> Iterator[ImageSource]:
-    try:
-        yield from frames(path)
-    except InvalidImage as error:
-        yield error  # in its place, and not the end of the run
+def stem(source: str) -> str:
+    """The name of a picture without folder and suffix, with the number of its frame: ``series-007``."""
+    file, _, number = source.rpartition("#")
+    if not (file and number.isdecimal()):
+        file, number = source, ""
+    path = Path(file)
+    # DICOM files are often named by their UID: in 1.2.840 nothing is a suffix.
+    name = path.stem if path.suffix.lower() in _PICTURES | _DICOM else path.name
+    return f"{name}-{int(number):03}" if number else name
 
 
 def _in_folder(folder: Path) -> list[Path]:
@@ -68,13 +101,14 @@ def _matching(pattern: Path) -> list[Path]:
 
 
 def _looks_like_a_picture(path: Path) -> bool:
-    return path.suffix.lower() in _SUFFIXES or _is_dicom(path)
+    return path.suffix.lower() in _PICTURES or _is_dicom(path)
 
 
 def _is_dicom(path: Path) -> bool:
-    if path.suffix.lower() not in _DICOM:
-        return False
+    """Told by its content, whatever it is called; a pipe is not read, because that would empty it."""
     try:
+        if not path.is_file():
+            return False
         with path.open("rb") as file:
             return is_dicom(file.read(132))
     except (OSError, ValueError):

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from rich.progress import Progress
 
-from ._cli_files import expand, sources
+from ._cli_files import Sources, expand
 from ._cli_rows import csv_header, csv_row, json_row
+from ._cli_run import tell_untried, watched
 from ._options import OPTIONS
 from ._settings import DEFAULT_TIMEOUT_S, URL_VARIABLE, resolve_url
 from .cli_tables import Row, failure_lines, make_console, print_classifications, status_table, warning_lines
@@ -204,26 +204,23 @@ def _classify(
     task: Task, files: list[Path], form: Form, *, url: str | None, threshold: float | None, timeout_s: float
 ) -> None:
     paths = expand(files)
-    rows: list[Row] = []
     screen = make_console(stderr=True)
-    progress = Progress(console=screen, transient=True, disable=len(paths) == 1 or not screen.is_terminal)
+    rows: list[Row] = []
     if form is Form.CSV:
         typer.echo(csv_header(task))
-    with _client(url, timeout_s) as client, progress:
-        outcomes = client.classify_many(task, sources(paths), threshold=threshold)
-        for outcome in progress.track(outcomes, total=len(paths), description=task.title):
+    with _client(url, timeout_s) as client:
+        pictures = Sources(paths, client._options)
+        outcomes = client.classify_many(task, pictures, threshold=threshold)
+        for outcome in watched(outcomes, pictures, task.title, screen):
             row: Row = (str(outcome.source), outcome)
             rows.append(row)
             if form is Form.JSON:
                 typer.echo(json.dumps(json_row(task, row)))
             elif form is Form.CSV:
                 typer.echo(csv_row(task, row))
-            if isinstance(outcome, (ServerUnavailable, ModelNotFound)):
-                break  # the rest would meet the same
     if form is Form.TABLE:
         _print(task, rows)
-    if len(rows) < len(paths):
-        screen.print(f"{len(paths) - len(rows)} of {len(paths)} pictures were not tried.")
+    tell_untried(len(rows), pictures, screen)
     raise typer.Exit(_exit_code(rows))
 
 

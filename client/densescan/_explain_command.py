@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
 
-from ._cli_files import expand
+from ._cli_files import Sources, expand, stem
 from ._cli_rows import json_row
+from ._cli_run import tell_untried, watched
 from ._commands import (
     AsJson,
     Exit,
@@ -25,8 +27,7 @@ from ._figures import contact_sheet
 from ._settings import DEFAULT_TIMEOUT_S
 from .cli_tables import Row, failure_lines, make_console, print_classifications
 from .colormaps import COLORMAPS, DEFAULT_COLORMAP
-from .errors import ModelNotFound, ServerUnavailable
-from .explanation import Explanation
+from .explanation import Explanation, save_image
 from .overlay import DEFAULT_ALPHA
 from .tasks import MRI, RESEARCH_ONLY, XRAY, Task
 
@@ -51,8 +52,8 @@ Colormap = Annotated[str, typer.Option("--colormap", metavar="NAME", help=f"One 
 
 _WRITES = """
 
-Writes FILE.png, the overlay, for each picture, and contact-sheet.png with all of them: original, map, overlay and
-the probabilities as bars.
+Writes FILE.png, the overlay, for each picture (FILE-001.png and so on for the frames of a DICOM series), and
+contact-sheet.png with all of them: original, map, overlay and the probabilities as bars.
 
 [bold]Exit codes[/bold]  as of densescan classify
 """
@@ -94,6 +95,7 @@ def _explain_xray(
 
       densescan explain mri slice.png -o out
       densescan explain mri slices/ -o out --json > numbers.jsonl
+      densescan explain mri series.dcm -o out --target glioma
     """
     + _WRITES,
 )
@@ -139,16 +141,16 @@ class Sheets:
             number = f"-{len(self.sheets) + 1}" if self.sheets else ""
             self.sheets.append(self.folder / f"contact-sheet{number}.png")
             sheet = contact_sheet(self._waiting, alpha=self.alpha, colormap=self.colormap)
-            sheet.save(self.sheets[-1])
+            save_image(sheet, self.sheets[-1])
             self._waiting.clear()
 
     def _name(self, explanation: Explanation) -> str:
         """The picture's own name, with a number where two folders hold the same or a sheet is called so."""
-        stem = Path(explanation.classification.source or "picture").stem
-        name, number = stem, 1
+        own = stem(explanation.classification.source or "picture")
+        name, number = own, 1
         while name in self._names or name.startswith("contact-sheet"):
             number += 1
-            name = f"{number}-{stem}"
+            name = f"{number}-{own}"
         self._names.add(name)
         return f"{name}.png"
 
@@ -167,34 +169,34 @@ def _explain(
     if target is not None and target not in task.labels:
         raise typer.BadParameter(f"choose one of {', '.join(task.labels)}", param_hint="--target")
     paths = expand(files)
-    rows: list[Row] = []
     screen = make_console(stderr=True)
-    progress = Progress(console=screen, transient=True, disable=len(paths) == 1 or not screen.is_terminal)
-    with _client(url, timeout_s) as client, progress:
-        outcomes = client.explain_many(task, paths, target=target, threshold=threshold)
-        for path, outcome in progress.track(zip(paths, outcomes, strict=True), total=len(paths)):
+    rows: list[Row] = []
+    with _client(url, timeout_s) as client:
+        pictures = Sources(paths, client._options)
+        outcomes = client.explain_many(task, pictures, target=target, threshold=threshold)
+        for outcome in watched(outcomes, pictures, task.title, screen):
             if isinstance(outcome, Explanation):
-                overlay = _written(sheets, outcome)
-                rows.append((str(path), outcome.classification))
+                with _writing(sheets):
+                    overlay = sheets.add(outcome)
+                rows.append((str(outcome.classification.source), outcome.classification))
                 numbers = {**outcome.to_dict(), "overlay": str(overlay)}
             else:
-                rows.append((str(path), outcome))
+                rows.append((str(outcome.source), outcome))
                 numbers = json_row(task, rows[-1])
             if as_json:
                 typer.echo(json.dumps(numbers))
-            if isinstance(outcome, (ServerUnavailable, ModelNotFound)):
-                break  # the rest would meet the same
-    sheets.finish()
+    with _writing(sheets):
+        sheets.finish()
     if not as_json:
         _tell(task, rows, sheets)
-    if len(rows) < len(paths):
-        screen.print(f"{len(paths) - len(rows)} of {len(paths)} pictures were not tried.")
+    tell_untried(len(rows), pictures, screen)
     raise typer.Exit(_exit_code(rows))
 
 
-def _written(sheets: Sheets, explanation: Explanation) -> Path:
+@contextmanager
+def _writing(sheets: Sheets) -> Iterator[None]:
     try:
-        return sheets.add(explanation)
+        yield
     except OSError as error:
         make_console(stderr=True).print(f"cannot write to {sheets.folder}: {error}", style="red", markup=False)
         raise typer.Exit(Exit.USAGE) from error

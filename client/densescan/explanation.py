@@ -104,16 +104,7 @@ class Explanation:
             ValueError: As in `overlay`, or the suffix names no format.
             OSError: The file cannot be written.
         """
-        path = Path(path)
-        image = self.overlay(alpha, colormap, annotate=annotate)
-        # Written aside first, so that nobody reads half a picture.
-        aside = path.with_name(f"{path.stem}.part{path.suffix}")
-        try:
-            image.save(aside)
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
-        return path
+        return save_image(self.overlay(alpha, colormap, annotate=annotate), Path(path))
 
     def to_dict(self) -> dict[str, object]:
         """The same as plain values that `json.dumps` takes, without the picture."""
@@ -122,3 +113,14 @@ class Explanation:
             "target": self.target,
             "heatmap": [[round(float(value), _HEAT_DIGITS) for value in row] for row in self.heatmap],
         }
+
+
+def save_image(image: Image.Image, path: Path) -> Path:
+    """Write an image in the format that the suffix names, aside first, so that nobody reads half a picture."""
+    aside = path.with_name(f"{path.stem}.part{path.suffix}")
+    try:
+        image.save(aside)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return path

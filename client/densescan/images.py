@@ -181,14 +181,14 @@ def frames(source: ImageSource, *, max_pixels: int = MAX_PIXELS, max_bytes: int 
     """
     name = describe(source)
     if is_dataset(source):
-        yield from _dicom_frames(source, name, max_pixels)
+        yield from pictures_of(DicomFile.open(source, name), name, max_pixels)
         return
     if isinstance(source, (np.ndarray, Image.Image, Picture, InvalidImage)):
         yield open_picture(source, max_pixels=max_pixels)
         return
     data = read_bytes(source, max_bytes=max_bytes)
     if is_dicom(data):
-        yield from _dicom_frames(data, name, max_pixels)
+        yield from pictures_of(DicomFile.open(data, name), name, max_pixels)
         return
     image, several = decode(data, name, max_pixels=max_pixels)
     first = f"{name}#1" if several else name
@@ -202,15 +202,17 @@ def _open_dicom(source: bytes | Dataset, name: str, max_pixels: int) -> Picture:
     file = DicomFile.open(source, name)
     if file.frames > 1:
         raise InvalidImage(
-            name, f"is DICOM of {file.frames} frames: classify_many(task, densescan.frames(source)) gives a result each"
+            name,
+            f"is DICOM of {file.frames} frames: pass densescan.frames(source) to classify_many or explain_many, "
+            "which give a result each",
         )
     check_size(file.size, name, max_pixels)
     image = next(file.images(first_only=True))
     return Picture(name, _grey(image, name, max_pixels), file.modality, file.warnings)
 
 
-def _dicom_frames(source: bytes | Dataset, name: str, max_pixels: int) -> Iterator[Picture]:
-    file = DicomFile.open(source, name)
+def pictures_of(file: DicomFile, name: str, max_pixels: int) -> Iterator[Picture]:
+    """Every frame of a DICOM file in order, as `frames` names them."""
     check_size(file.size, name, max_pixels)
     for number, image in enumerate(file.images(), 1):
         frame = f"{name}#{number}" if file.frames > 1 else name

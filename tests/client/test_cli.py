@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,37 @@ def test_each_frame_of_a_series_has_its_line_and_a_damaged_one_spoils_no_other(
     assert ["error" in row for row in rows] == [False, False, True, False]
     assert "modality CT" in rows[0]["warnings"][0]
     assert "modality CT" in run("classify", "xray", series, url=fake.url).stderr
+
+
+def test_what_was_not_tried_counts_the_frames_of_a_series(fake: FakeTriton, tmp_path: Path) -> None:
+    series = tmp_path / "series.dcm"
+    series.write_bytes(dicom_files.saved(dicom_files.dataset(np.stack([np.roll(RAMP, n, axis=1) for n in range(9)]))))
+    fake.on_infer = refuse(grpc.StatusCode.NOT_FOUND, "unknown model")
+    done = run("classify", "xray", series, url=fake.url)
+    assert done.exit_code == 3
+    assert "8 of 9 pictures were not tried" in done.stderr
+
+
+def test_the_limits_of_the_variables_hold_for_every_kind_of_file(
+    fake: FakeTriton, film_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slice_ = tmp_path / "slice.dcm"
+    slice_.write_bytes(dicom_files.saved(dicom_files.dataset(RAMP)))
+    for variable in ("DENSESCAN_MAX_PIXELS", "DENSESCAN_MAX_FILE_BYTES"):
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, "1000")
+            done = run("classify", "xray", slice_, film_path, "--json", url=fake.url)
+        assert done.stdout.count("over the limit of 1,000") + done.stdout.count("than the limit of 1,000") == 2
+
+
+def test_a_pipe_is_read_once(fake: FakeTriton, film_path: Path, tmp_path: Path) -> None:
+    """What a shell passes for <(command): a look into it would take its beginning away."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(pipe.write_bytes, film_path.read_bytes())
+        done = run("classify", "xray", pipe, url=fake.url)
+    assert done.exit_code == 0, done.output
 
 
 def test_a_pattern_stands_for_the_files_that_match(fake: FakeTriton, film: Image.Image, tmp_path: Path) -> None:

@@ -10,13 +10,17 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from densescan import _explain_command, contact_sheet
+from densescan._cli_files import stem
 from densescan._commands import app
 from densescan._explain_command import SHEET_ROWS, Sheets
 from densescan.phantoms import draw_phantom
 
+from . import dicom_files
 from .explanations import explain, spike
 from .fake_server import FakeTriton
 from .test_explain import explained
+
+RAMP = np.tile(np.arange(256, dtype=np.uint8), (64, 1))
 
 
 @pytest.fixture
@@ -49,6 +53,61 @@ def test_json_holds_the_numbers_and_where_the_overlay_is(url: str, film_path: Pa
     assert np.array(good["heatmap"]).shape == (7, 7)
     assert Path(good["overlay"]).is_file()
     assert bad["error"]["type"] == "InvalidImage"
+
+
+def test_each_frame_of_a_series_is_explained_for_itself(
+    url: str, fake: FakeTriton, film_path: Path, tmp_path: Path
+) -> None:
+    series, cut, out = tmp_path / "series.dcm", tmp_path / "cut.dcm", tmp_path / "out"
+    data = dicom_files.saved(dicom_files.dataset(np.stack([RAMP, RAMP[:, ::-1], RAMP.T.copy().reshape(64, 256)])))
+    series.write_bytes(data)
+    cut.write_bytes(data[:600])
+    done = run("explain", "xray", series, cut, film_path, "-o", out, "--json", url=url)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    names = [f"{series}#1", f"{series}#2", f"{series}#3", str(cut), str(film_path)]
+    assert [row["source"] for row in rows] == names
+    assert [Path(row["overlay"]).name if "overlay" in row else None for row in rows] == [
+        "series-001.png",
+        "series-002.png",
+        "series-003.png",
+        None,
+        "film.png",
+    ]
+    assert all(Path(row["overlay"]).is_file() for row in rows if "overlay" in row)
+    sent = [request.raw_input_contents[0] for request in fake.asked("ModelInfer")]
+    assert len(set(sent)) == 4, "each frame was sent, and not the first of them again"
+    assert done.exit_code == 1
+    table = run("explain", "xray", series, "-o", out, url=url)
+    assert table.exit_code == 0
+    assert "series.dcm#2" in table.stdout
+
+
+def test_a_folder_of_slices_named_by_their_uids_is_explained_slice_by_slice(url: str, tmp_path: Path) -> None:
+    folder, out = tmp_path / "study", tmp_path / "out"
+    folder.mkdir()
+    for number, name in enumerate(("1.2.840.10", "1.2.840.9", "IM01", "c.dcm")):
+        (folder / name).write_bytes(dicom_files.saved(dicom_files.dataset(np.roll(RAMP, number, axis=1))))
+    (folder / "DICOMDIR.txt").write_text("left out")
+    done = run("explain", "xray", folder, "-o", out, url=url)
+    assert done.exit_code == 0, done.output
+    overlays = {"1.2.840.10.png", "1.2.840.9.png", "IM01.png", "c.png"}
+    assert {path.name for path in out.iterdir()} == {*overlays, "contact-sheet.png"}
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("a/film.png", "film"),
+        ("film.final.JPG", "film.final"),
+        ("series.dcm#7", "series-007"),
+        ("1.2.840#12", "1.2.840-012"),
+        ("#3", "#3"),
+        ("film#b.png", "film#b"),
+        ("<bytes>", "<bytes>"),
+    ],
+)
+def test_an_overlay_is_called_as_its_picture(source: str, name: str) -> None:
+    assert stem(source) == name
 
 
 def test_target_colours_and_alpha_are_passed_on(url: str, fake: FakeTriton, film_path: Path, tmp_path: Path) -> None:
