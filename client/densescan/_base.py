@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import Any
 
-from ._options import FilePath, Metadata, Options
+from ._options import FilePath, Metadata, Options, check_metadata
 from ._retries import Retries
-from ._settings import check_timeout
+from ._settings import Terms, check_timeout
 from .errors import ClientClosed
 
 
@@ -34,7 +35,7 @@ class ClientBase:
         client_key: PEM file of its private key.
         server_name: The name in the server's certificate, if it is not the one in `url`.
         metadata: What goes with each request, such as ``{"authorization": "Bearer ..."}``, or a
-            function that answers it and is asked anew for each request.
+            function that answers it and is asked anew for each request; a call may add its own.
         keepalive_s: Seconds of silence under a request after which the connection is probed; by
             default 30.
         max_pixels: Refuse larger pictures before decoding them; by default 50 million.
@@ -88,8 +89,9 @@ class ClientBase:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r}{', closed' if self._closing.is_set() else ''})"
 
-    def _limit(self, timeout_s: float | None) -> float:
-        return self.timeout_s if timeout_s is None else check_timeout(timeout_s)
+    def _terms(self, timeout_s: float | None, metadata: Mapping[str, str] | None) -> Terms:
+        limit = self.timeout_s if timeout_s is None else check_timeout(timeout_s)
+        return Terms(limit, check_metadata(metadata or {}))
 
     def _check_open(self, cause: BaseException | None = None) -> None:
         if self._closing.is_set():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -38,6 +39,9 @@ OPTIONS: Final[dict[str, str]] = {
     "max_file_bytes": "DENSESCAN_MAX_FILE_BYTES",
 }
 """Argument of the clients to environment variable."""
+
+_METADATA_NAME: Final = re.compile(r"[0-9a-z_.-]+")
+_METADATA_VALUE: Final = re.compile(r"[ -~]*")
 
 _YES: Final = frozenset({"1", "true", "yes", "on"})
 _NO: Final = frozenset({"0", "false", "no", "off"})
@@ -73,6 +77,7 @@ class Options:
             raise ValueError("client_certificate and client_key belong together: give both, or neither")
         ca = _path(given, "ca_certificate")
         name = _value(given, "server_name", str, None)
+        metadata = _value(given, "metadata", _pairs, {})
         implied = any(value is not None for value in (certificate, ca, name))
         return cls(
             url=resolve_url(given.get("url")),
@@ -84,23 +89,47 @@ class Options:
             client_certificate=certificate,
             client_key=key,
             server_name=name,
-            metadata=_value(given, "metadata", _pairs, {}),
+            metadata=metadata if callable(metadata) else check_metadata(metadata),
             keepalive_s=_at_least(1, given, "keepalive_s", float, DEFAULT_KEEPALIVE_S),
             max_pixels=_at_least(1, given, "max_pixels", int, MAX_PIXELS),
             max_file_bytes=_at_least(1, given, "max_file_bytes", int, MAX_FILE_BYTES),
         )
 
-    def headers(self) -> dict[str, str]:
-        """What goes with the next request: the metadata, and the trace that the caller is in."""
+    def headers(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """What goes with the next request: the client's metadata, the call's own, and the trace that the caller is in.
+
+        Raises:
+            ValueError: Metadata that cannot be sent; the message names it and never shows its value.
+        """
         import sys
 
-        metadata = self.metadata() if callable(self.metadata) else self.metadata
-        headers = {name.lower(): value for name, value in metadata.items()}  # gRPC takes no other
+        own = check_metadata(self.metadata()) if callable(self.metadata) else self.metadata
+        headers = {**own, **(more or {})}
         if "opentelemetry" in sys.modules:
             from opentelemetry.propagate import inject
 
             inject(headers)
         return headers
+
+
+def check_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    """`metadata` with its names in lower case, which is all that gRPC takes.
+
+    Raises:
+        ValueError: A name or a value that cannot be sent. gRPC itself would show the value, which may be a secret.
+    """
+    checked: dict[str, str] = {}
+    for name, value in metadata.items():
+        key = str(name).lower()
+        if not _METADATA_NAME.fullmatch(key) or key.startswith("grpc-") or key.endswith("-bin"):
+            raise ValueError(
+                f"metadata {name!r}: a name has letters, digits, '-', '_' and '.' only, and is none of gRPC's own "
+                "(grpc-..., ...-bin)"
+            )
+        if not isinstance(value, str) or not _METADATA_VALUE.fullmatch(value):
+            raise ValueError(f"metadata {name!r} has a value that cannot be sent; expected text of printable ASCII")
+        checked[key] = value
+    return checked
 
 
 def _value(given: Mapping[str, Any], name: str, parse: Callable[[str], Any], default: Any) -> Any:
@@ -138,7 +167,7 @@ def _pairs(text: str) -> dict[str, str]:
     pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
     if not all(key.strip() and equals for key, equals, _ in pairs):
         raise ValueError(text)
-    return {key.strip().lower(): value.strip() for key, _, value in pairs}
+    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 _EXPECTED: Final[dict[Callable[[str], Any], str]] = {

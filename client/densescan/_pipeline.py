@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from typing import Final, TypeVar
 
 from .errors import ClientClosed, DensescanError
@@ -64,7 +65,7 @@ def _in_order(
     pool = ThreadPoolExecutor(in_flight, thread_name_prefix="densescan")
     try:
         for item in items:
-            waiting.append(pool.submit(_outcome, work, item))
+            waiting.append(_submit(pool, work, item))
             while waiting and (waiting[0].done() or len(waiting) == AHEAD * in_flight):
                 yield waiting.popleft().result()
         while waiting:
@@ -81,7 +82,7 @@ def _as_completed(
     pool = ThreadPoolExecutor(in_flight, thread_name_prefix="densescan")
     try:
         for item in items:
-            running.add(pool.submit(_outcome, work, item))
+            running.add(_submit(pool, work, item))
             if len(running) == in_flight:
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -92,6 +93,11 @@ def _as_completed(
                 yield future.result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _submit(pool: ThreadPoolExecutor, work: Callable[[Item], Result], item: Item) -> Future[Result | DensescanError]:
+    """With the caller's context variables: a trace or a token that is kept in one goes along."""
+    return pool.submit(copy_context().run, _outcome, work, item)
 
 
 def _outcome(work: Callable[[Item], Result], item: Item) -> Result | DensescanError:

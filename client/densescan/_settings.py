@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 from .tasks import Task
 
@@ -64,17 +65,31 @@ def check_version(model_version: str) -> str:
     return model_version
 
 
+class Terms(NamedTuple):
+    """What the caller says of one call, besides what is asked.
+
+    Attributes:
+        timeout_s: Longest to wait, in seconds.
+        metadata: What goes along with each of its requests, besides the client's own.
+    """
+
+    timeout_s: float
+    metadata: Mapping[str, str]
+
+
 class Deadline:
-    """A time limit that several requests share.
+    """A time limit that the requests of one call share.
 
     Attributes:
         timeout_s: The whole limit, in seconds.
+        metadata: What goes along with each of them.
     """
 
-    __slots__ = ("_end", "timeout_s")
+    __slots__ = ("_end", "metadata", "timeout_s")
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, metadata: Mapping[str, str] | None = None) -> None:
         self.timeout_s = timeout_s
+        self.metadata = metadata or {}
         self._end = time.monotonic() + timeout_s
 
     def remaining_s(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 
 from ._settings import resolve_url
 from .client import Client
@@ -26,15 +27,28 @@ def shared_client() -> Client:
 
 
 def classify_xray(
-    image: ImageSource, *, threshold: float | None = None, timeout_s: float | None = None, model_version: str = ""
+    image: ImageSource,
+    *,
+    threshold: float | None = None,
+    timeout_s: float | None = None,
+    model_version: str = "",
+    metadata: Mapping[str, str] | None = None,
 ) -> Classification:
     """`Client.classify_xray` on the server at DENSESCAN_URL, by default ``localhost:8001``."""
-    return shared_client().classify_xray(image, threshold=threshold, timeout_s=timeout_s, model_version=model_version)
+    return shared_client().classify_xray(
+        image, threshold=threshold, timeout_s=timeout_s, model_version=model_version, metadata=metadata
+    )
 
 
-def classify_mri(image: ImageSource, *, timeout_s: float | None = None, model_version: str = "") -> Classification:
+def classify_mri(
+    image: ImageSource,
+    *,
+    timeout_s: float | None = None,
+    model_version: str = "",
+    metadata: Mapping[str, str] | None = None,
+) -> Classification:
     """`Client.classify_mri` on the server at DENSESCAN_URL, by default ``localhost:8001``."""
-    return shared_client().classify_mri(image, timeout_s=timeout_s, model_version=model_version)
+    return shared_client().classify_mri(image, timeout_s=timeout_s, model_version=model_version, metadata=metadata)
 
 
 def explain_xray(
@@ -44,15 +58,23 @@ def explain_xray(
     threshold: float | None = None,
     timeout_s: float | None = None,
     model_version: str = "",
+    metadata: Mapping[str, str] | None = None,
 ) -> Explanation:
     """`Client.explain_xray` on the server at DENSESCAN_URL, by default ``localhost:8001``."""
     return shared_client().explain_xray(
-        image, target=target, threshold=threshold, timeout_s=timeout_s, model_version=model_version
+        image, target=target, threshold=threshold, timeout_s=timeout_s, model_version=model_version, metadata=metadata
     )
 
 
 def explain_mri(
-    image: ImageSource, *, target: str | None = None, timeout_s: float | None = None, model_version: str = ""
+    image: ImageSource,
+    *,
+    target: str | None = None,
+    timeout_s: float | None = None,
+    model_version: str = "",
+    metadata: Mapping[str, str] | None = None,
 ) -> Explanation:
     """`Client.explain_mri` on the server at DENSESCAN_URL, by default ``localhost:8001``."""
-    return shared_client().explain_mri(image, target=target, timeout_s=timeout_s, model_version=model_version)
+    return shared_client().explain_mri(
+        image, target=target, timeout_s=timeout_s, model_version=model_version, metadata=metadata
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import weakref
 from typing import Any
 
 from ._options import Options
@@ -66,6 +67,22 @@ def target(url: str) -> str:
         if addresses:  # gRPC takes one family at a time
             return f"{scheme}:{','.join(sorted(addresses))}"
     raise ServerUnavailable(f"no server available at {url}: none of the names resolves to an address")
+
+
+def close_with(client: Any, connection: Any) -> None:
+    """Close the connection of a client that nobody closes.
+
+    That is with the client's last reference, or before the interpreter takes gRPC apart, which would print a traceback
+    at the end of a script.
+    """
+    weakref.finalize(client, _release, weakref.ref(client), connection)
+
+
+def _release(owner: weakref.ref[Any], connection: Any) -> None:
+    client = owner()
+    if client is not None:
+        client._connection = None
+    connection.close()
 
 
 def _read(name: str, path: str | None) -> bytes | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -16,7 +16,7 @@ from ._explaining import Question
 from ._faults import Call, translated
 from ._pipeline import check_in_flight
 from ._protocol import Job
-from ._settings import Deadline, check_timeout
+from ._settings import Deadline, Terms, check_timeout
 from ._targets import channel_options, credentials, target
 from .errors import ClientClosed, DensescanError, ServerUnavailable
 from .explanation import Explanation
@@ -72,15 +72,23 @@ class AsyncClient(ClientBase):
         threshold: float | None = None,
         timeout_s: float | None = None,
         model_version: str = "",
+        metadata: Mapping[str, str] | None = None,
     ) -> Classification:
         """Classify a frontal chest X-ray as NORMAL or PNEUMONIA; see `Client.classify_xray`."""
-        return await self.classify(XRAY, image, threshold=threshold, timeout_s=timeout_s, model_version=model_version)
+        return await self.classify(
+            XRAY, image, threshold=threshold, timeout_s=timeout_s, model_version=model_version, metadata=metadata
+        )
 
     async def classify_mri(
-        self, image: ImageSource, *, timeout_s: float | None = None, model_version: str = ""
+        self,
+        image: ImageSource,
+        *,
+        timeout_s: float | None = None,
+        model_version: str = "",
+        metadata: Mapping[str, str] | None = None,
     ) -> Classification:
         """Classify a brain MRI slice as glioma, meningioma, notumor or pituitary; see `Client.classify_mri`."""
-        return await self.classify(MRI, image, timeout_s=timeout_s, model_version=model_version)
+        return await self.classify(MRI, image, timeout_s=timeout_s, model_version=model_version, metadata=metadata)
 
     async def classify(
         self,
@@ -90,9 +98,10 @@ class AsyncClient(ClientBase):
         threshold: float | None = None,
         timeout_s: float | None = None,
         model_version: str = "",
+        metadata: Mapping[str, str] | None = None,
     ) -> Classification:
         """Classify a picture for the task of that name; see `Client.classify`."""
-        return await self._classify(Job.of(task, threshold, model_version), image, self._limit(timeout_s))
+        return await self._classify(Job.of(task, threshold, model_version), image, self._terms(timeout_s, metadata))
 
     def classify_many(
         self,
@@ -104,11 +113,12 @@ class AsyncClient(ClientBase):
         threshold: float | None = None,
         timeout_s: float | None = None,
         model_version: str = "",
+        metadata: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Classification | DensescanError]:
         """Classify pictures, several at once, and yield the results in their order; see `Client.classify_many`."""
-        job, limit = Job.of(task, threshold, model_version), self._limit(timeout_s)
+        job, terms = Job.of(task, threshold, model_version), self._terms(timeout_s, metadata)
         check_in_flight(in_flight)
-        return run_many(lambda image: self._classify(job, image, limit), images, in_flight, ordered=ordered)
+        return run_many(lambda image: self._classify(job, image, terms), images, in_flight, ordered=ordered)
 
     async def explain_xray(
         self,
@@ -118,10 +128,17 @@ class AsyncClient(ClientBase):
         threshold: float | None = None,
         timeout_s: float | None = None,
         model_version: str = "",
+        metadata: Mapping[str, str] | None = None,
     ) -> Explanation:
         """Classify a frontal chest X-ray, and show with Grad-CAM what speaks for a label; see `Client.explain_xray`."""
         return await self.explain(
-            XRAY, image, target=target, threshold=threshold, timeout_s=timeout_s, model_version=model_version
+            XRAY,
+            image,
+            target=target,
+            threshold=threshold,
+            timeout_s=timeout_s,
+            model_version=model_version,
+            metadata=metadata,
         )
 
     async def explain_mri(
@@ -131,9 +148,12 @@ class AsyncClient(ClientBase):
         target: str | None = None,
         timeout_s: float | None = None,
         model_version: str = "",
+        metadata: Mapping[str, str] | None = None,
     ) -> Explanation:
         """Classify a brain MRI slice, and show with Grad-CAM what speaks for a label; see `Client.explain_mri`."""
-        return await self.explain(MRI, image, target=target, timeout_s=timeout_s, model_version=model_version)
+        return await self.explain(
+            MRI, image, target=target, timeout_s=timeout_s, model_version=model_version, metadata=metadata
+        )
 
     async def explain(
         self,
@@ -144,9 +164,12 @@ class AsyncClient(ClientBase):
         threshold: float | None = None,
         timeout_s: float | None = None,
         model_version: str = "",
+        metadata: Mapping[str, str] | None = None,
     ) -> Explanation:
         """Explain a picture for the task of that name; see `Client.explain`."""
-        return await self._explain(Question.of(task, target, threshold, model_version), image, self._limit(timeout_s))
+        return await self._explain(
+            Question.of(task, target, threshold, model_version), image, self._terms(timeout_s, metadata)
+        )
 
     def explain_many(
         self,
@@ -159,34 +182,39 @@ class AsyncClient(ClientBase):
         threshold: float | None = None,
         timeout_s: float | None = None,
         model_version: str = "",
+        metadata: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Explanation | DensescanError]:
         """Explain pictures, several at once, and yield the results in their order; see `Client.explain_many`."""
-        question, limit = Question.of(task, target, threshold, model_version), self._limit(timeout_s)
+        question, terms = Question.of(task, target, threshold, model_version), self._terms(timeout_s, metadata)
         check_in_flight(in_flight)
-        return run_many(lambda image: self._explain(question, image, limit), images, in_flight, ordered=ordered)
+        return run_many(lambda image: self._explain(question, image, terms), images, in_flight, ordered=ordered)
 
-    async def is_ready(self, *, timeout_s: float | None = None) -> bool:
+    async def is_ready(self, *, timeout_s: float | None = None, metadata: Mapping[str, str] | None = None) -> bool:
         """Whether a server answers at the address and its models take requests; see `Client.is_ready`."""
         try:
             return bool(
-                await self._send("is_server_ready", Deadline(self._limit(timeout_s)), "its status", reached=False)
+                await self._send(
+                    "is_server_ready", Deadline(*self._terms(timeout_s, metadata)), "its status", reached=False
+                )
             )
         except ClientClosed:
             raise
         except DensescanError:
             return False
 
-    async def wait_until_ready(self, timeout_s: float = 60.0) -> None:
+    async def wait_until_ready(self, timeout_s: float = 60.0, *, metadata: Mapping[str, str] | None = None) -> None:
         """Return as soon as the server is ready; see `Client.wait_until_ready`."""
         deadline = Deadline(check_timeout(timeout_s))
-        while not await self.is_ready(timeout_s=min(self.timeout_s, deadline.remaining_s())):
+        while not await self.is_ready(timeout_s=min(self.timeout_s, deadline.remaining_s()), metadata=metadata):
             if deadline.remaining_s() <= _POLL_S:
                 raise ServerUnavailable(f"the server at {self.url} was not ready within {timeout_s:g} s")
             await asyncio.sleep(_POLL_S)
 
-    async def status(self, *, timeout_s: float | None = None) -> ServerStatus:
+    async def status(
+        self, *, timeout_s: float | None = None, metadata: Mapping[str, str] | None = None
+    ) -> ServerStatus:
         """What the server says about itself and its models; see `Client.status`."""
-        deadline = Deadline(self._limit(timeout_s))
+        deadline = Deadline(*self._terms(timeout_s, metadata))
         about = "its status"
         await self._reach(deadline, about)
         return _protocol.parse_status(
@@ -197,10 +225,10 @@ class AsyncClient(ClientBase):
             index=await self._call("get_model_repository_index", deadline, about),
         )
 
-    async def _classify(self, job: Job, image: ImageSource, timeout_s: float) -> Classification:
+    async def _classify(self, job: Job, image: ImageSource, terms: Terms) -> Classification:
         self._check_open()
         loaded = await asyncio.to_thread(_protocol.load, image, self._options)
-        deadline = Deadline(timeout_s)
+        deadline = Deadline(*terms)
         await self._reach(deadline, job.model)
         arguments = _protocol.infer_arguments(job, loaded)
         start = time.perf_counter()
@@ -214,10 +242,10 @@ class AsyncClient(ClientBase):
             )
         return _protocol.parse_classification(job, loaded, result, operating_point=point, elapsed_ms=elapsed_ms)
 
-    async def _explain(self, question: Question, image: ImageSource, timeout_s: float) -> Explanation:
+    async def _explain(self, question: Question, image: ImageSource, terms: Terms) -> Explanation:
         self._check_open()
         loaded = await asyncio.to_thread(_explaining.load, image, self._options)
-        deadline = Deadline(timeout_s)
+        deadline = Deadline(*terms)
         await self._reach(deadline, question.model)
         start = time.perf_counter()
         result = await self._call("infer", deadline, question.model, **_explaining.infer_arguments(question, loaded))
@@ -270,7 +298,7 @@ class AsyncClient(ClientBase):
         self, method: str, deadline: Deadline, about: str, *, reached: bool = True, **arguments: Any
     ) -> Any:
         connection = await self._connect()
-        headers = self._options.headers()
+        headers = self._options.headers(deadline.metadata)
         with translated(Call(self.url, about, deadline.timeout_s, reached)):
             try:
                 return await getattr(connection, method)(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -15,8 +14,8 @@ from ._explaining import Question
 from ._faults import Call, translated
 from ._pipeline import run_many
 from ._protocol import Job
-from ._settings import Deadline, check_timeout
-from ._targets import channel_options, credentials, target
+from ._settings import Deadline, Terms, check_timeout
+from ._targets import channel_options, close_with, credentials, target
 from .errors import ClientClosed, DensescanError, ServerUnavailable
 from .explanation import Explanation
 from .images import ImageSource
@@ -68,6 +67,7 @@ class Client(ClientBase):
         threshold: float | None = None,
         timeout_s: float | None = None,
         model_version: str = "",
+        metadata: Mapping[str, str] | None = None,
     ) -> Classification:
         """Classify a frontal chest X-ray as NORMAL or PNEUMONIA.
 
@@ -80,6 +80,8 @@ class Client(ClientBase):
                 operating point that the served model was released with.
             timeout_s: Longest to wait for the server, in seconds; by default the client's.
             model_version: Version of the served model, such as ``"2"``; by default the newest.
+            metadata: What goes with this call's requests besides the client's own, such as a caller's
+                ``{"authorization": "Bearer ..."}``.
 
         Raises:
             InvalidImage: `image` is no picture that can be read.
@@ -90,10 +92,17 @@ class Client(ClientBase):
             InferenceFailed: The server could not answer.
             ClientClosed: The client has been closed.
         """
-        return self.classify(XRAY, image, threshold=threshold, timeout_s=timeout_s, model_version=model_version)
+        return self.classify(
+            XRAY, image, threshold=threshold, timeout_s=timeout_s, model_version=model_version, metadata=metadata
+        )
 
     def classify_mri(
-        self, image: ImageSource, *, timeout_s: float | None = None, model_version: str = ""
+        self,
+        image: ImageSource,
+        *,
+        timeout_s: float | None = None,
+        model_version: str = "",
+        metadata: Mapping[str, str] | None = None,
     ) -> Classification:
         """Classify a brain MRI slice as glioma, meningioma, notumor or pituitary.
 
@@ -101,11 +110,12 @@ class Client(ClientBase):
             image: As in `classify_xray`.
             timeout_s: Longest to wait for the server, in seconds; by default the client's.
             model_version: Version of the served model; by default the newest.
+            metadata: As in `classify_xray`.
 
         Raises:
             DensescanError: As in `classify_xray`.
         """
-        return self.classify(MRI, image, timeout_s=timeout_s, model_version=model_version)
+        return self.classify(MRI, image, timeout_s=timeout_s, model_version=model_version, metadata=metadata)
 
     def classify(
         self,
@@ -115,6 +125,7 @@ class Client(ClientBase):
         threshold: float | None = None,
         timeout_s: float | None = None,
         model_version: str = "",
+        metadata: Mapping[str, str] | None = None,
     ) -> Classification:
         """Classify a picture for the task of that name; see `classify_xray`.
 
@@ -124,12 +135,13 @@ class Client(ClientBase):
             threshold: As in `classify_xray`; only for tasks with a positive label.
             timeout_s: Longest to wait for the server, in seconds; by default the client's.
             model_version: Version of the served model; by default the newest.
+            metadata: As in `classify_xray`.
 
         Raises:
             ValueError: There is no such task, or an argument is outside its range.
             DensescanError: As in `classify_xray`.
         """
-        return self._classify(Job.of(task, threshold, model_version), image, self._limit(timeout_s))
+        return self._classify(Job.of(task, threshold, model_version), image, self._terms(timeout_s, metadata))
 
     def classify_many(
         self,
@@ -141,6 +153,7 @@ class Client(ClientBase):
         threshold: float | None = None,
         timeout_s: float | None = None,
         model_version: str = "",
+        metadata: Mapping[str, str] | None = None,
     ) -> Iterator[Classification | DensescanError]:
         """Classify pictures, several at once, and yield the results in the pictures' order.
 
@@ -156,6 +169,7 @@ class Client(ClientBase):
             threshold: As in `classify_xray`.
             timeout_s: Longest to wait for the server for each picture, in seconds.
             model_version: Version of the served model; by default the newest.
+            metadata: As in `classify_xray`.
 
         Yields:
             For each picture a `Classification`, or the error instance that only it met; both name
@@ -165,8 +179,8 @@ class Client(ClientBase):
             ValueError: There is no such task, or an argument is outside its range; at the call.
             ClientClosed: The client has been closed.
         """
-        job, limit = Job.of(task, threshold, model_version), self._limit(timeout_s)
-        return run_many(lambda image: self._classify(job, image, limit), images, in_flight, ordered=ordered)
+        job, terms = Job.of(task, threshold, model_version), self._terms(timeout_s, metadata)
+        return run_many(lambda image: self._classify(job, image, terms), images, in_flight, ordered=ordered)
 
     def explain_xray(
         self,
@@ -176,6 +190,7 @@ class Client(ClientBase):
         threshold: float | None = None,
         timeout_s: float | None = None,
         model_version: str = "",
+        metadata: Mapping[str, str] | None = None,
     ) -> Explanation:
         """Classify a frontal chest X-ray, and show with Grad-CAM what speaks for a label.
 
@@ -185,13 +200,20 @@ class Client(ClientBase):
             threshold: As in `classify_xray`.
             timeout_s: Longest to wait for the server, in seconds; by default the client's.
             model_version: Version of the served gradient model; by default the newest.
+            metadata: As in `classify_xray`.
 
         Raises:
             ValueError: There is no such label, or an argument is outside its range.
             DensescanError: As in `classify_xray`.
         """
         return self.explain(
-            XRAY, image, target=target, threshold=threshold, timeout_s=timeout_s, model_version=model_version
+            XRAY,
+            image,
+            target=target,
+            threshold=threshold,
+            timeout_s=timeout_s,
+            model_version=model_version,
+            metadata=metadata,
         )
 
     def explain_mri(
@@ -201,9 +223,12 @@ class Client(ClientBase):
         target: str | None = None,
         timeout_s: float | None = None,
         model_version: str = "",
+        metadata: Mapping[str, str] | None = None,
     ) -> Explanation:
         """Classify a brain MRI slice, and show with Grad-CAM what speaks for a label; see `explain_xray`."""
-        return self.explain(MRI, image, target=target, timeout_s=timeout_s, model_version=model_version)
+        return self.explain(
+            MRI, image, target=target, timeout_s=timeout_s, model_version=model_version, metadata=metadata
+        )
 
     def explain(
         self,
@@ -214,9 +239,12 @@ class Client(ClientBase):
         threshold: float | None = None,
         timeout_s: float | None = None,
         model_version: str = "",
+        metadata: Mapping[str, str] | None = None,
     ) -> Explanation:
         """Explain a picture for the task of that name; see `explain_xray`."""
-        return self._explain(Question.of(task, target, threshold, model_version), image, self._limit(timeout_s))
+        return self._explain(
+            Question.of(task, target, threshold, model_version), image, self._terms(timeout_s, metadata)
+        )
 
     def explain_many(
         self,
@@ -229,45 +257,49 @@ class Client(ClientBase):
         threshold: float | None = None,
         timeout_s: float | None = None,
         model_version: str = "",
+        metadata: Mapping[str, str] | None = None,
     ) -> Iterator[Explanation | DensescanError]:
         """Explain pictures, several at once, and yield the results in their order; see `classify_many`.
 
         An `Explanation` keeps its picture, up to a megabyte.
         """
-        question, limit = Question.of(task, target, threshold, model_version), self._limit(timeout_s)
-        return run_many(lambda image: self._explain(question, image, limit), images, in_flight, ordered=ordered)
+        question, terms = Question.of(task, target, threshold, model_version), self._terms(timeout_s, metadata)
+        return run_many(lambda image: self._explain(question, image, terms), images, in_flight, ordered=ordered)
 
-    def is_ready(self, *, timeout_s: float | None = None) -> bool:
+    def is_ready(self, *, timeout_s: float | None = None, metadata: Mapping[str, str] | None = None) -> bool:
         """Whether a server answers at the address and its models take requests."""
         try:
-            return bool(self._send("is_server_ready", Deadline(self._limit(timeout_s)), "its status", reached=False))
+            return bool(
+                self._send("is_server_ready", Deadline(*self._terms(timeout_s, metadata)), "its status", reached=False)
+            )
         except ClientClosed:
             raise
         except DensescanError:
             return False
 
-    def wait_until_ready(self, timeout_s: float = 60.0) -> None:
+    def wait_until_ready(self, timeout_s: float = 60.0, *, metadata: Mapping[str, str] | None = None) -> None:
         """Return as soon as the server is ready.
 
         Args:
             timeout_s: Longest to wait, in seconds.
+            metadata: As in `classify_xray`.
 
         Raises:
             ServerUnavailable: It was not ready in time.
         """
         deadline = Deadline(check_timeout(timeout_s))
-        while not self.is_ready(timeout_s=min(self.timeout_s, deadline.remaining_s())):
+        while not self.is_ready(timeout_s=min(self.timeout_s, deadline.remaining_s()), metadata=metadata):
             if deadline.remaining_s() <= _POLL_S:
                 raise ServerUnavailable(f"the server at {self.url} was not ready within {timeout_s:g} s")
             time.sleep(_POLL_S)
 
-    def status(self, *, timeout_s: float | None = None) -> ServerStatus:
+    def status(self, *, timeout_s: float | None = None, metadata: Mapping[str, str] | None = None) -> ServerStatus:
         """What the server says about itself and its models.
 
         Raises:
             ServerUnavailable: Nobody answers at the address.
         """
-        deadline = Deadline(self._limit(timeout_s))
+        deadline = Deadline(*self._terms(timeout_s, metadata))
         about = "its status"
         self._reach(deadline, about)
         return _protocol.parse_status(
@@ -278,10 +310,10 @@ class Client(ClientBase):
             index=self._call("get_model_repository_index", deadline, about),
         )
 
-    def _classify(self, job: Job, image: ImageSource, timeout_s: float) -> Classification:
+    def _classify(self, job: Job, image: ImageSource, terms: Terms) -> Classification:
         self._check_open()
         loaded = _protocol.load(image, self._options)
-        deadline = Deadline(timeout_s)
+        deadline = Deadline(*terms)
         self._reach(deadline, job.model)
         arguments = _protocol.infer_arguments(job, loaded)
         start = time.perf_counter()
@@ -293,10 +325,10 @@ class Client(ClientBase):
             point = self._operating_point(job.task, job.task.classifier, _protocol.answered_version(result), deadline)
         return _protocol.parse_classification(job, loaded, result, operating_point=point, elapsed_ms=elapsed_ms)
 
-    def _explain(self, question: Question, image: ImageSource, timeout_s: float) -> Explanation:
+    def _explain(self, question: Question, image: ImageSource, terms: Terms) -> Explanation:
         self._check_open()
         loaded = _explaining.load(image, self._options)
-        deadline = Deadline(timeout_s)
+        deadline = Deadline(*terms)
         self._reach(deadline, question.model)
         start = time.perf_counter()
         result = self._call("infer", deadline, question.model, **_explaining.infer_arguments(question, loaded))
@@ -345,7 +377,7 @@ class Client(ClientBase):
 
     def _send(self, method: str, deadline: Deadline, about: str, *, reached: bool = True, **arguments: Any) -> Any:
         connection = self._connect()
-        headers = self._options.headers()
+        headers = self._options.headers(deadline.metadata)
         with translated(Call(self.url, about, deadline.timeout_s, reached)):
             try:
                 return getattr(connection, method)(
@@ -364,14 +396,5 @@ class Client(ClientBase):
                 self._connection = InferenceServerClient(  # type: ignore[no-untyped-call]
                     target(self.url), creds=credentials(self._options), channel_args=channel_options(self._options)
                 )
-                # A client that nobody closes is closed with its last reference, or before the interpreter takes
-                # gRPC apart, which would print a traceback at the end of a script.
-                weakref.finalize(self, _release, weakref.ref(self), self._connection)
+                close_with(self, self._connection)
             return self._connection
-
-
-def _release(owner: weakref.ref[Client], connection: Any) -> None:
-    client = owner()
-    if client is not None:
-        client._connection = None
-    connection.close()

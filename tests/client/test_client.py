@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import logging
 import socket
 import threading
@@ -392,3 +393,66 @@ def test_module_functions_take_what_the_methods_take(name: str) -> None:
     method = inspect.signature(getattr(Client, name))
     assert list(function.parameters.values()) == list(method.parameters.values())[1:]
     assert function.return_annotation == method.return_annotation
+
+
+# What goes along
+
+
+def heard(fake: FakeTriton) -> list[dict[str, str]]:
+    """The metadata of each request for a classification, from now on."""
+    seen: list[dict[str, str]] = []
+
+    def handler(request: Any, context: Any) -> Any:
+        seen.append(dict(context.invocation_metadata()))
+        return answer([0.2, 0.8])
+
+    fake.on_infer = handler
+    return seen
+
+
+def test_each_call_may_have_metadata_of_its_own(fake: FakeTriton, pixels: Pixels) -> None:
+    seen = heard(fake)
+    with Client(fake.url, metadata={"authorization": "Bearer ours", "tenant": "a"}) as client:
+        client.classify_xray(pixels)
+        client.classify_xray(pixels, metadata={"Authorization": "Bearer theirs"})
+        list(client.classify_many("xray", [pixels] * 2, metadata={"authorization": "Bearer many"}))
+        client.classify_xray(pixels)
+    assert [each["authorization"] for each in seen] == [
+        "Bearer ours",
+        "Bearer theirs",
+        "Bearer many",
+        "Bearer many",
+        "Bearer ours",
+    ]
+    assert {each["tenant"] for each in seen} == {"a"}
+
+
+def test_the_trace_of_the_caller_goes_along_with_each_of_many(fake: FakeTriton, pixels: Pixels) -> None:
+    trace = pytest.importorskip("opentelemetry.trace")
+    seen = heard(fake)
+    context = trace.SpanContext(0xABC, 0xDEF, is_remote=False, trace_flags=trace.TraceFlags(1))
+    with Client(fake.url) as client, trace.use_span(trace.NonRecordingSpan(context)):
+        list(client.classify_many("xray", [pixels] * 3))
+    assert {each.get("traceparent") for each in seen} == {f"00-{0xABC:032x}-{0xDEF:016x}-01"}
+
+
+def test_no_thread_and_no_connection_is_left_behind(fake: FakeTriton, pixels: Pixels) -> None:
+    def ours() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if thread.name.startswith("densescan")]
+
+    with Client(fake.url) as client:
+        assert len(list(client.classify_many("xray", [pixels] * 6))) == 6
+        for _ in client.classify_many("xray", itertools.repeat(pixels)):
+            break
+        channel = client._connection._channel
+    end = time.monotonic() + 5
+    while ours() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert ours() == []
+    with pytest.raises(ValueError, match="closed channel"):
+        channel.unary_unary("/inference.GRPCInferenceService/ServerLive")(b"")
+
+
+def test_a_name_that_resolves_to_servers_is_an_address(fake: FakeTriton, pixels: Pixels) -> None:
+    with Client(f"dns:///localhost:{fake.url.rpartition(':')[2]}") as client:
+        assert client.classify_xray(pixels).label == "PNEUMONIA"

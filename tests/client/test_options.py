@@ -89,6 +89,38 @@ def test_metadata_of_a_function_is_asked_for_each_request() -> None:
     assert [options.headers() for _ in range(2)] == [{"authorization": "one"}, {"authorization": "two"}]
 
 
+def test_the_metadata_of_a_call_comes_before_the_clients() -> None:
+    options = Options.of(metadata={"Authorization": "client", "tenant": "a"})
+    assert options.headers({"authorization": "call"}) == {"authorization": "call", "tenant": "a"}
+    assert options.headers() == {"authorization": "client", "tenant": "a"}
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"authorization": "secret\n"},
+        {"authorization": "sécret"},
+        {"authorization": 7},
+        {"two words": "secret"},
+        {"": "secret"},
+        {"grpc-timeout": "secret"},
+        {"token-bin": "secret"},
+    ],
+)
+def test_metadata_that_cannot_be_sent_is_named_and_its_value_is_not_shown(metadata: Any) -> None:
+    """gRPC's own message would show it."""
+    client = Client("127.0.0.1:1")
+    for give in (
+        lambda: Client(metadata=metadata),
+        lambda: client.is_ready(metadata=metadata),
+        lambda: Client("127.0.0.1:1", metadata=lambda: metadata).status(),
+    ):
+        with pytest.raises(ValueError, match=r"^metadata ") as caught:
+            give()
+        assert repr(next(iter(metadata))) in str(caught.value)
+        assert "secret" not in str(caught.value)
+
+
 def test_a_list_of_servers_becomes_addresses_that_take_turns() -> None:
     assert target("gpu:8001") == "gpu:8001"
     assert target("dns:///gpu:8001") == "dns:///gpu:8001"

@@ -4,6 +4,7 @@ import itertools
 import threading
 import time
 from collections.abc import Iterator
+from contextvars import ContextVar
 
 import pytest
 
@@ -126,6 +127,15 @@ def test_what_is_not_one_items_fault_is_raised(error: Exception) -> None:
     for ordered in (True, False):
         with pytest.raises(type(error)):
             list(run_many(work, range(3), 2, ordered=ordered))
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_context_variables_of_the_caller_are_those_of_the_work(ordered: bool) -> None:
+    """A trace or a token lives in one."""
+    variable: ContextVar[str] = ContextVar("variable", default="nobody's")
+    variable.set("the caller's")
+    outcomes = run_many(lambda item: variable.get(), range(4), 2, ordered=ordered)
+    assert list(outcomes) == ["the caller's"] * 4
 
 
 def test_stopping_early_drops_what_has_not_begun() -> None:
