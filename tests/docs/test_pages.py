@@ -124,7 +124,9 @@ def test_the_table_of_a_folder_holds_results_and_errors(reader: Path) -> None:
 
 
 @pytest.mark.triton
-@pytest.mark.parametrize("title", ["Waiting for a server that starts", "A token that expires", "A token of each caller", "Mutual TLS"])
+@pytest.mark.parametrize(
+    "title", ["Waiting for a server that starts", "A token that expires", "A token of each caller", "Mutual TLS"]
+)
 def test_the_small_recipes_run(reader: Path, title: str) -> None:
     recipe(title)
 
