@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,13 @@ from sklearn import metrics
 
 from densescan.tasks import Task
 
+from . import families as pictures
+from . import resampling
 from .layouts import domain_of, family_of
 from .manifest import Entry
 
 Probabilities = npt.NDArray[np.float32]
 Classes = npt.NDArray[np.int64]
-Figure = Callable[[Classes, Probabilities], float]
 
 RESAMPLES = 1000
 
@@ -47,11 +48,13 @@ def evaluate(
     *,
     threshold: float | None = None,
     resamples: int = RESAMPLES,
+    families: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """All figures of one fold, as plain data for JSON.
 
     The headline figures are of the data set's own films; those of other hospitals follow in ``other_domains``, each
-    with the same figures, and what file names tell of families in ``families``.
+    with the same figures, what is known of families in ``families``, each against each in ``family_pairs``, and the
+    worst of these (see `families.figures`).
 
     Args:
         task: Its labels name the classes.
@@ -60,7 +63,9 @@ def evaluate(
         entries: Of each image: its group, which the intervals resample, and its path, which tells domain and family.
         threshold: Operating point of a two-class task; adds what a decision at it is worth.
         resamples: Bootstrap resamples for the 95 % intervals; 0 leaves them out.
+        families: Of each image, from `families.names`; by default what its name tells.
     """
+    families = [family_of(entry.path) for entry in entries] if families is None else families
     domains = np.array([domain_of(entry.path) for entry in entries])
     names = _domains(entries)
     groups = np.array([entry.group for entry in entries])
@@ -72,9 +77,11 @@ def evaluate(
     result = each.pop(names[0])
     if each:
         result["other_domains"] = each
-    if families := _families(task, classes, probabilities, entries, threshold):
-        result["families"] = families
-    return result
+    weights = resampling.draw(groups.tolist(), resamples)
+    if subgroups := _families(task, classes, probabilities, np.array(families), threshold, weights):
+        result["families"] = subgroups
+    found = pictures.pairs(task, classes, entries, families)
+    return result | pictures.figures(found, probabilities, weights)
 
 
 def _domains(entries: Sequence[Entry]) -> list[str]:
@@ -112,47 +119,120 @@ def _evaluate(
         "auroc": auroc(task, classes, probabilities),
         "auprc": auprc(task, classes, probabilities),
         "loss": float(metrics.log_loss(classes, whole, labels=every)),
-        "brier": float(np.mean(np.sum((whole - np.eye(len(every))[classes]) ** 2, axis=1))),
+        "brier": float(np.mean(_brier(classes, whole))),
         "ece": calibration_error(classes, probabilities),
         "classes": {label: _without_suffix(table[label]) for label in task.labels},
         "confusion_matrix": metrics.confusion_matrix(classes, predicted, labels=every).tolist(),
     }
-    headline: dict[str, Figure] = {
-        "accuracy": accuracy,
-        "auroc": lambda classes, probabilities: auroc(task, classes, probabilities),
-        "ece": calibration_error,
-    }
+    if task.positive_index is None:
+        one = np.ones((1, len(classes)))
+        for label, areas in _areas(task, classes, probabilities, one).items():
+            result["classes"][label] |= {name: float(values[0]) for name, values in areas.items()}
     if threshold is not None and task.positive_index is not None:
         result["operating_point"] = at_threshold(task, classes, probabilities, threshold)
-        for name in ("sensitivity", "specificity", "accuracy"):
-            headline[f"{name} at the operating point"] = _at(task, threshold, name)
     if resamples:
-        result["intervals_95"] = {
-            name: interval(lambda chosen, of=of: of(classes[chosen], probabilities[chosen]), groups, resamples)  # type: ignore[misc]
-            for name, of in headline.items()
-        }
+        weights = resampling.draw(groups, resamples)
+        drawn = _resampled(task, classes, whole, probabilities, threshold, weights)
+        result["intervals_95"] = {name: resampling.interval(values) for name, values in drawn.items()}
+        for label, figures in _resampled_classes(task, classes, probabilities, weights).items():
+            result["classes"][label]["intervals_95"] = {
+                name: resampling.interval(values) for name, values in figures.items()
+            }
     return result
 
 
-def _at(task: Task, threshold: float, name: str) -> Figure:
-    return lambda classes, probabilities: at_threshold(task, classes, probabilities, threshold)[name]
+def _resampled(
+    task: Task,
+    classes: Classes,
+    whole: npt.NDArray[np.float64],
+    probabilities: Probabilities,
+    threshold: float | None,
+    weights: resampling.Weights,
+) -> dict[str, resampling.Values]:
+    """Each headline figure under each resample."""
+    every = np.full(len(classes), True)
+    right = probabilities.argmax(axis=1) == classes
+    areas = _areas(task, classes, probabilities, weights)
+    recalls = np.array([resampling.share(right, classes == index, weights) for index in range(len(task.labels))])
+    confidence = probabilities.max(axis=1)
+    likelihood = np.maximum(whole[np.arange(len(classes)), classes], np.finfo(np.float64).eps)
+    figures = {
+        "accuracy": resampling.share(right, every, weights),
+        "balanced_accuracy": recalls.mean(axis=0),
+        "auroc": np.mean([area["auroc"] for area in areas.values()], axis=0),
+        "auprc": np.mean([area["auprc"] for area in areas.values()], axis=0),
+        "loss": resampling.share(-np.log(likelihood), every, weights),
+        "brier": resampling.share(_brier(classes, whole), every, weights),
+        "ece": resampling.calibration_error(confidence, right, _bins(confidence), weights),
+    }
+    if threshold is not None and task.positive_index is not None:
+        truth, called = classes == task.positive_index, probabilities[:, task.positive_index] >= threshold
+        for name, (part, of) in _decisions(truth, called).items():
+            figures[f"{name} at the operating point"] = resampling.share(part, of, weights)
+    return figures
+
+
+def _areas(
+    task: Task, classes: Classes, probabilities: Probabilities, weights: resampling.Weights
+) -> dict[str, dict[str, resampling.Values]]:
+    """AUROC and AUPRC under each resample: of the positive finding, or of each class against the rest."""
+    indices = range(len(task.labels)) if task.positive_index is None else [task.positive_index]
+    return {
+        task.labels[index]: {
+            "auroc": resampling.auroc(classes == index, probabilities[:, index], weights),
+            "auprc": resampling.average_precision(classes == index, probabilities[:, index], weights),
+        }
+        for index in indices
+    }
+
+
+def _resampled_classes(
+    task: Task, classes: Classes, probabilities: Probabilities, weights: resampling.Weights
+) -> dict[str, dict[str, resampling.Values]]:
+    """Each class's figures under each resample."""
+    predicted = probabilities.argmax(axis=1)
+    result = {}
+    for index, label in enumerate(task.labels):
+        truth, called = classes == index, predicted == index
+        either = resampling.share(truth & called, truth | called, weights)
+        result[label] = {
+            "precision": resampling.share(truth, called, weights),
+            "recall": resampling.share(called, truth, weights),
+            "f1": 2 * either / (1 + either),  # from Jaccard's index, which has one numerator and one denominator
+        }
+    if task.positive_index is None:
+        for label, areas in _areas(task, classes, probabilities, weights).items():
+            result[label] |= areas
+    return result
+
+
+def _brier(classes: Classes, whole: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Squared distance of each image's probabilities from the truth: float64 [n], 0 to 2."""
+    result: npt.NDArray[np.float64] = np.sum((whole - np.eye(whole.shape[1])[classes]) ** 2, axis=1)
+    return result
 
 
 def at_threshold(task: Task, classes: Classes, probabilities: Probabilities, threshold: float) -> dict[str, float]:
     """What a decision at `threshold` is worth: sensitivity, specificity, PPV, NPV, accuracy; NaN where undefined."""
     truth = classes == task.positive_index
     called = probabilities[:, task.positive_index] >= threshold
+    each = {
+        name: float(part[of].mean()) if of.any() else float("nan")
+        for name, (part, of) in _decisions(truth, called).items()
+    }
+    return {"threshold": threshold, **each}
 
-    def share(part: npt.NDArray[np.bool_], of: npt.NDArray[np.bool_]) -> float:
-        return float(part[of].mean()) if of.any() else float("nan")
 
+def _decisions(
+    truth: resampling.Flags, called: resampling.Flags
+) -> dict[str, tuple[resampling.Flags, resampling.Flags]]:
+    """Each figure of a decision: the share of the first among the second."""
     return {
-        "threshold": threshold,
-        "sensitivity": share(called, truth),
-        "specificity": share(~called, ~truth),
-        "ppv": share(truth, called),
-        "npv": share(~truth, ~called),
-        "accuracy": float(np.mean(called == truth)),
+        "sensitivity": (called, truth),
+        "specificity": (~called, ~truth),
+        "ppv": (truth, called),
+        "npv": (~truth, ~called),
+        "accuracy": (called == truth, np.full(len(truth), True)),
     }
 
 
@@ -172,14 +252,23 @@ def calibration_error(classes: Classes, probabilities: Probabilities, bins: int 
     """
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == classes
-    places = np.minimum((confidence * bins).astype(int), bins - 1)
+    places = _bins(confidence, bins)
     gaps = [abs(right[places == place].mean() - confidence[places == place].mean()) for place in np.unique(places)]
     shares = [np.mean(places == place) for place in np.unique(places)]
     return float(np.dot(gaps, shares))
 
 
+def _bins(confidence: npt.NDArray[Any], bins: int = 15) -> npt.NDArray[np.int64]:
+    return np.minimum((confidence * bins).astype(np.int64), bins - 1)
+
+
 def _families(
-    task: Task, classes: Classes, probabilities: Probabilities, entries: Sequence[Entry], threshold: float | None
+    task: Task,
+    classes: Classes,
+    probabilities: Probabilities,
+    names: npt.NDArray[np.str_],
+    threshold: float | None,
+    weights: resampling.Weights,
 ) -> dict[str, dict[str, Any]]:
     """For each class and family of films: how many, and the share that is classified rightly."""
     if threshold is None or task.positive_index is None:
@@ -188,15 +277,14 @@ def _families(
         predicted = np.where(
             probabilities[:, task.positive_index] >= threshold, task.positive_index, 1 - task.positive_index
         )
-    names = np.array([family_of(entry.path) for entry in entries])
-    result = {}
+    result: dict[str, dict[str, Any]] = {}
     for name in sorted(set(names.tolist()) - {""}):
         for index in np.unique(classes[names == name]):
             chosen = (names == name) & (classes == index)
-            result[f"{task.labels[index]}, {name}"] = {
-                "images": int(chosen.sum()),
-                "recall": float(np.mean(predicted[chosen] == index)),
-            }
+            row: dict[str, Any] = {"images": int(chosen.sum()), "recall": float(np.mean(predicted[chosen] == index))}
+            if len(weights):
+                row["interval_95"] = resampling.interval(resampling.share(predicted == index, chosen, weights))
+            result[f"{task.labels[index]}, {name}"] = row
     return result
 
 
@@ -212,15 +300,7 @@ def interval(
     Whole groups are drawn with replacement, because images of one patient are alike
     (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). The seed is fixed.
     """
-    values = [value for chosen in _draws(groups, resamples) if not np.isnan(value := figure(chosen))]
-    if not values:
-        return [float("nan"), float("nan")]
-    return [float(bound) for bound in np.percentile(values, [2.5, 97.5])]
-
-
-def _draws(groups: Sequence[str], resamples: int) -> Iterator[npt.NDArray[np.int64]]:
-    names, inverse = np.unique(np.asarray(groups), return_inverse=True)
-    members = [np.flatnonzero(inverse == index) for index in range(len(names))]
-    rng = np.random.default_rng(0)
-    for _ in range(resamples):
-        yield np.concatenate([members[index] for index in rng.integers(0, len(names), len(names))])
+    values = []
+    for weights in resampling.draw(groups, resamples):
+        values.append(figure(np.repeat(np.arange(len(weights)), weights.astype(np.int64))))
+    return resampling.interval(np.array(values))

@@ -1,14 +1,19 @@
-"""The report's pictures: training curves, confusion matrix, ROC."""
+"""The report's pictures: training curves, confusion matrix, ROC, precision and recall, reliability, families."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
-from sklearn.metrics import roc_curve
+import numpy.typing as npt
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
+from PIL import Image
+from scipy.stats import binomtest
+from sklearn.metrics import precision_recall_curve, roc_curve
 
 from densescan.tasks import Task
 
@@ -23,8 +28,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito's colours, apart for colour-blind readers
-STYLE = {
+# Okabe and Ito's colours, apart for colour-blind readers; lines differ in their dashes as well.
+BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+LINES = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (PURPLE, (0, (1, 1))), ("#56B4E9", "-"), ("#000000", "--"))
+STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -86,32 +93,125 @@ def confusion_matrix(task: Task, counts: Sequence[Sequence[int]], title: str) ->
 
 
 def roc(task: Task, classes: Classes, probabilities: Probabilities, figures: dict[str, Any], title: str) -> Figure:
-    """ROC of the positive finding, or of each class against the rest."""
-    indices = range(len(task.labels)) if task.positive_index is None else [task.positive_index]
+    """ROC of the positive finding, or of each class against the rest, with the operating point where there is one."""
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(4.4, 4.0))
-        for index in indices:
+        figure, axes = plt.subplots(figsize=(4.6, 4.2))
+        for index, (colour, dashes) in _lines(task):
             false_positive, true_positive, _ = roc_curve(classes == index, probabilities[:, index])
-            axes.plot(false_positive, true_positive, label=task.labels[index])
+            axes.plot(
+                false_positive, true_positive, color=colour, ls=dashes, label=_named(task, figures, index, "auroc")
+            )
         axes.plot([0, 1], [0, 1], color="0.7", lw=1, ls=":")
+        if at := figures.get("operating_point"):
+            _mark(axes, 1 - at["specificity"], at["sensitivity"], at["threshold"])
         axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.01, 1), ylim=(0, 1.01))
-        axes.legend(frameon=False, loc="lower right", title=f"AUROC {figures['auroc']:.4f}")
+        axes.legend(frameon=False, loc="lower right", title=f"AUROC {figures['auroc']:.4f}", fontsize=9)
         axes.set_title(title, loc="left", fontweight="bold", fontsize=10)
         return figure
 
 
+def precision_recall(
+    task: Task, classes: Classes, probabilities: Probabilities, figures: dict[str, Any], title: str
+) -> Figure:
+    """Precision over recall of the positive finding, or of each class against the rest.
+
+    The dotted lines are the shares of the classes: the precision of a guess.
+    """
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(4.6, 4.2))
+        for index, (colour, dashes) in _lines(task):
+            precision, recall, _ = precision_recall_curve(classes == index, probabilities[:, index])
+            axes.plot(recall, precision, color=colour, ls=dashes, label=_named(task, figures, index, "auprc"))
+            axes.axhline((classes == index).mean(), color=colour, lw=1, ls=":", alpha=0.6)
+        if at := figures.get("operating_point"):
+            _mark(axes, at["sensitivity"], at["ppv"], at["threshold"])
+        axes.set(xlabel="recall (sensitivity)", ylabel="precision (PPV)", xlim=(0, 1.01), ylim=(0, 1.01))
+        axes.legend(frameon=False, loc="lower left", title=f"AUPRC {figures['auprc']:.4f}", fontsize=9)
+        axes.set_title(title, loc="left", fontweight="bold", fontsize=10)
+        return figure
+
+
+def _lines(task: Task) -> list[tuple[int, tuple[str, Any]]]:
+    """The classes that have a curve, each with its colour and dashes."""
+    indices = range(len(task.labels)) if task.positive_index is None else [task.positive_index]
+    return list(zip(indices, LINES, strict=False))
+
+
+def _named(task: Task, figures: dict[str, Any], index: int, area: str) -> str:
+    """A class's name in a legend, with its own area where there are several."""
+    label = task.labels[index]
+    own = figures["classes"][label].get(area)
+    return label if own is None else f"{label} {own:.4f}"
+
+
+def _mark(axes: Axes, x: float, y: float, threshold: float) -> None:
+    axes.plot(x, y, "D", ms=7, color=ORANGE, mec="white", label=f"operating point {threshold:.3g}", ls="none")
+
+
+def family_pairs(figures: dict[str, Any], title: str) -> Figure:
+    """AUROC of each family against each, with its interval; the worst is named apart."""
+    table = figures["family_pairs"]
+    names = sorted(table, key=lambda name: table[name]["auroc"])
+    worst = {figures[key]["pair"] for key in ("worst_family", "worst_family_with_other_hospitals") if key in figures}
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7.2, 1.0 + 0.3 * len(names)))
+        for place, name in enumerate(names):
+            value = table[name]["auroc"]
+            colour, marker = (ORANGE, "D") if name in worst else (BLUE, "o")
+            low, high = table[name].get("interval_95", (value, value))
+            axes.plot([low, high], [place, place], color=colour, lw=2, alpha=0.5, solid_capstyle="butt")
+            axes.plot(value, place, marker, color=colour, ms=6)
+            axes.annotate(f"{value:.3f}", (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=9)
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        axes.set(xlabel="AUROC, with 95 % interval; diamonds: the worst")
+        axes.set_xlim(right=1.003)
+        axes.set_title(f"{title}: each family against each", loc="left", fontweight="bold", fontsize=10)
+        return figure
+
+
+def pictures(grey: npt.NDArray[np.uint8], captions: Sequence[str], title: str, columns: int = 4) -> Figure:
+    """A sheet of grey pictures [n, height, width] with a caption below each."""
+    rows = -(-len(grey) // columns)
+    with plt.rc_context(STYLE):
+        figure, grid = plt.subplots(rows, columns, figsize=(2.6 * columns, 3.2 * rows + 0.4), squeeze=False)
+        for axes in grid.flat:
+            axes.axis("off")
+        for axes, image, caption in zip(grid.flat, grey, captions, strict=False):
+            axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+            axes.text(0, -0.02, caption, transform=axes.transAxes, va="top", fontsize=8)
+        figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+        return figure
+
+
+def as_image(figure: Figure) -> Image.Image:
+    """A figure as an RGB picture."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    plt.close(figure)
+    return Image.open(buffer).convert("RGB")
+
+
 def reliability(classes: Classes, probabilities: Probabilities, error: float, title: str, bins: int = 10) -> Figure:
-    """How often the most probable class is right, by the probability that was given for it."""
+    """How often the most probable class is right, by the probability that was given for it, with Wilson's intervals."""
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == classes
     places = np.minimum((confidence * bins).astype(int), bins - 1)
     present = np.unique(places)
+    least = 1 / probabilities.shape[1]  # the most probable of k classes has at least this
     with plt.rc_context(STYLE):
-        figure, (upper, lower) = plt.subplots(2, 1, figsize=(4.4, 4.6), sharex=True, height_ratios=(3, 1))
-        upper.plot([0, 1], [0, 1], color="0.7", lw=1, ls=":")
+        figure, (upper, lower) = plt.subplots(2, 1, figsize=(4.6, 4.6), sharex=True, height_ratios=(3, 1))
+        upper.plot([0, 1], [0, 1], color="0.6", lw=1, ls=":")
+        for place in present:
+            chosen = places == place
+            bounds = binomtest(int(right[chosen].sum()), int(chosen.sum())).proportion_ci(method="wilson")
+            upper.plot([confidence[chosen].mean()] * 2, [bounds.low, bounds.high], color=BLUE, lw=2, alpha=0.4)
         shown = [confidence[places == place].mean() for place in present]
         upper.plot(shown, [right[places == place].mean() for place in present], "o-", color=BLUE)
         upper.set(ylabel="share that is right", ylim=(0, 1.02))
         upper.set_title(f"{title}\nexpected calibration error {error:.4f}", loc="left", fontsize=10)
         lower.bar((present + 0.5) / bins, [(places == place).sum() for place in present], 0.9 / bins, color="0.7")
-        lower.set(xlabel="probability of the most probable class", ylabel="images", xlim=(0, 1), yscale="log")
+        lower.set(xlabel="probability of the most probable class", xlim=(least - 0.02, 1.01), yscale="log")
+        lower.set_ylabel("images")
+        lower.yaxis.set_minor_formatter(NullFormatter())
+        lower.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         return figure

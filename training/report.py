@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import html
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from densescan.tasks import RESEARCH_ONLY, Task
+from densescan.tasks import Task
 
-from . import plots
+from . import pages, plots, published
 from .metrics import Classes, Probabilities
 from .runs import write_aside, write_json
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _NAMES = {
     "accuracy": "accuracy",
@@ -24,16 +26,6 @@ _NAMES = {
     "ece": "expected calibration error",
 }
 
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b }}
-table {{ border-collapse: collapse; margin: 1rem 0 }} td, th {{ padding: .3rem .9rem; border-bottom: 1px solid #ddd }}
-td + td, th + th {{ text-align: right; font-variant-numeric: tabular-nums }} img {{ max-width: 100% }}
-.note {{ color: #555 }}
-</style></head><body><h1>{title}</h1><p class="note">{note}</p>{tables}{pictures}<p class="note">{research}</p>
-</body></html>
-"""
-
 
 def write_report(
     folder: Path,
@@ -42,6 +34,8 @@ def write_report(
     classes: Classes,
     probabilities: Probabilities,
     history: Sequence[dict[str, str]],
+    *,
+    mistakes: Image.Image | None = None,
 ) -> Path:
     """Write report.json, the pictures and report.html; returns the page's path.
 
@@ -52,23 +46,30 @@ def write_report(
         classes: True classes, int [n].
         probabilities: Predicted, float [n, classes].
         history: The training's epochs; without any, no curves are drawn.
+        mistakes: The sheet of the worst ones, from `mistakes.sheet`.
     """
     write_json(folder / "report.json", figures)
     title = f"{task.title}, fold {figures['fold']}"
     pictures = {"confusion_matrix": plots.confusion_matrix(task, figures["confusion_matrix"], title)}
     if figures["auroc"] == figures["auroc"]:  # not where a class is missing
         pictures["roc"] = plots.roc(task, classes, probabilities, figures, title)
+        pictures["precision_recall"] = plots.precision_recall(task, classes, probabilities, figures, title)
     pictures["reliability"] = plots.reliability(classes, probabilities, figures["ece"], title)
+    if figures.get("family_pairs"):
+        pictures["families"] = plots.family_pairs(figures, title)
     if history:
         pictures["training_curves"] = plots.training_curves(history, f"{task.title}: training")
     for name, figure in pictures.items():
         plots.save(figure, folder / f"{name}.png")
-    page = _PAGE.format(
-        title=html.escape(f"densescan: {title}"),
-        note=html.escape(f"network {figures['network']}; manifest {figures['manifest_sha256'][:12]}"),
-        tables=_summary(figures) + _per_class(task, figures),
-        pictures="".join(_picture(folder / f"{name}.png") for name in pictures),
-        research=html.escape(RESEARCH_ONLY),
+    names = [f"{name}.png" for name in pictures]
+    if mistakes is not None:
+        write_aside(folder / "mistakes.png", mistakes.save)
+        names.append("mistakes.png")
+    page = pages.page(
+        f"densescan: {title}",
+        f"network {figures['network']}; manifest {figures['manifest_sha256'][:12]}",
+        _summary(figures) + _per_class(task, figures) + _subgroups(figures) + _beside(task, figures),
+        *(pages.picture(folder / name) for name in names),
     )
     target = folder / "report.html"
     write_aside(target, lambda aside: aside.write_text(page, encoding="utf-8"))
@@ -83,25 +84,26 @@ def summary_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
     values = {name: figures[name] for name in _NAMES if name in figures}
     values |= {f"{name} at the operating point": value for name, value in at.items() if name != "threshold"}
     for name, value in values.items():
-        text = f"{value:.4f}"
-        if name in intervals:
-            text += " ({:.4f} to {:.4f})".format(*intervals[name])
-        rows.append((_NAMES.get(name, name), text))
+        shown = _NAMES.get(name, name.replace("ppv", "PPV").replace("npv", "NPV"))
+        rows.append((shown, pages.bounded(value, intervals.get(name))))
+    if worst := figures.get("worst_family"):
+        rows.append((f"worst family AUROC: {worst['pair']}", pages.bounded(worst["auroc"], worst.get("interval_95"))))
     if at:
         rows.append(("operating point", f"{at['threshold']:.4g}"))
     return rows
 
 
 def other_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
-    """Films of other hospitals, and what the file names tell of families, as (name, figures)."""
+    """Films of other hospitals, and what is known of families, as (name, figures)."""
     rows = []
     for name, part in figures.get("other_domains", {}).items():
-        text = f"{part['images']:,} images, AUROC {part['auroc']:.4f}"
-        if bounds := part.get("intervals_95", {}).get("auroc"):
-            text += " ({:.4f} to {:.4f})".format(*bounds)
-        rows.append((f"other hospital: {name}", text))
+        area = pages.bounded(part["auroc"], part.get("intervals_95", {}).get("auroc"))
+        rows.append((f"other hospital: {name}", f"{part['images']:,} images, AUROC {area}"))
     for name, part in figures.get("families", {}).items():
-        rows.append((name, f"{part['recall']:.4f} of {part['images']:,} classified rightly"))
+        share = pages.bounded(part["recall"], part.get("interval_95"))
+        rows.append((name, f"{share} of {part['images']:,} classified rightly"))
+    for name, part in figures.get("family_pairs", {}).items():
+        rows.append((f"AUROC, {name}", pages.bounded(part["auroc"], part.get("interval_95"))))
     return rows
 
 
@@ -126,19 +128,35 @@ def class_rows(task: Task, figures: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _summary(figures: dict[str, Any]) -> str:
-    pairs = [*summary_rows(figures), *other_rows(figures)]
-    rows = "".join(f"<tr><td>{html.escape(name)}</td><td>{value}</td></tr>" for name, value in pairs)
-    return f"<table>{rows}</table><p class='note'>In brackets: 95 % intervals by bootstrap over patients.</p>"
+    return (
+        pages.table(["", "value"], summary_rows(figures))
+        + "<p class='note'>In brackets: 95 % intervals by bootstrap over patients.</p>"
+    )
 
 
 def _per_class(task: Task, figures: dict[str, Any]) -> str:
-    head = "".join(f"<th>{name}</th>" for name in ("class", "precision", "recall", "F1", "support"))
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in class_rows(task, figures)
-    )
-    return f"<table><tr>{head}</tr>{rows}</table>"
+    rows = []
+    for label in task.labels:
+        values = figures["classes"][label]
+        bounds = values.get("intervals_95", {})
+        names = [name for name in ("precision", "recall", "f1", "auroc", "auprc") if name in values]
+        shares = (pages.bounded(values[name], bounds.get(name)) for name in names)
+        rows.append((label, *shares, f"{int(values['support']):,}"))
+    titles = {"f1": "F1", "auroc": "AUROC against the rest", "auprc": "AUPRC against the rest"}
+    return pages.table(["class", *(titles.get(name, name) for name in names), "support"], rows)
 
 
-def _picture(path: Path) -> str:
-    data = base64.b64encode(path.read_bytes()).decode("ascii")
-    return f'<p><img alt="{path.stem.replace("_", " ")}" src="data:image/png;base64,{data}"></p>'
+def _subgroups(figures: dict[str, Any]) -> str:
+    rows = other_rows(figures)
+    return "<h2>Other hospitals and families</h2>" + pages.table(["", "value"], rows) if rows else ""
+
+
+def _beside(task: Task, figures: dict[str, Any]) -> str:
+    """This network's figures beside published ones."""
+    here = published.of_report(task, figures)
+    names = list(published.COLUMNS)
+    rows = [
+        (work.name, work.images, *(work.shown(name) for name in names)) for work in (here, *published.WORKS[task.name])
+    ]
+    table = pages.table(["", "images", *published.COLUMNS.values()], rows)
+    return f"<h2>Beside published figures</h2>{table}<p class='note'>{html.escape(published.CAVEAT)}</p>"

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from densescan.tasks import MRI, XRAY
+from densescan.tasks import MRI, XRAY, Task
 from training import metrics
 from training.manifest import Entry
 
@@ -76,7 +76,49 @@ def test_films_of_another_hospital_do_not_move_the_headline() -> None:
     )
     assert {name: both[name] for name in alone} == alone
     assert both["other_domains"]["adult"]["auroc"] == pytest.approx(1 - alone["auroc"])
-    assert both["families"]["NORMAL, adult"] == {"images": 3, "recall": pytest.approx(1 / 3)}
+    subgroup = both["families"]["NORMAL, adult"]
+    assert subgroup == {"images": 3, "recall": pytest.approx(1 / 3), "interval_95": subgroup["interval_95"]}
+    assert subgroup["interval_95"][0] <= 1 / 3 <= subgroup["interval_95"][1]
+
+
+@pytest.mark.parametrize("task", [XRAY, MRI], ids=["xray", "mri"])
+def test_every_figure_has_an_interval_that_holds_it(task: Task) -> None:
+    rng = np.random.default_rng(1)
+    count = len(task.labels)
+    classes = rng.integers(0, count, 200)
+    probabilities = (
+        rng.dirichlet(np.ones(count), 200).astype(np.float32) + 0.3 * np.eye(count, dtype=np.float32)[classes]
+    )
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    entries = [Entry(f"{place}.png", "", str(place // 2), "val", "") for place in range(200)]
+    threshold = 0.4 if task.positive else None
+    figures = metrics.evaluate(task, classes, probabilities, entries, threshold=threshold, resamples=300)
+    names = {"accuracy", "balanced_accuracy", "auroc", "auprc", "loss", "brier", "ece"}
+    wanted = {name: figures[name] for name in names}
+    if threshold:
+        point = figures["operating_point"]
+        wanted |= {f"{name} at the operating point": point[name] for name in point if name != "threshold"}
+    assert figures["intervals_95"].keys() == wanted.keys()
+    for name, value in wanted.items():
+        low, high = figures["intervals_95"][name]
+        # Resampling adds noise, which a calibration error can only grow by.
+        assert low * (0.8 if name == "ece" else 1) <= value <= high, name
+        assert low < high, name
+    for label in task.labels:
+        row = figures["classes"][label]
+        assert row["intervals_95"].keys() == row.keys() - {"support", "intervals_95"}
+        for name, (low, high) in row["intervals_95"].items():
+            assert low < row[name] < high, (label, name)
+
+
+def test_of_several_classes_each_has_its_areas_against_the_rest() -> None:
+    rng = np.random.default_rng(2)
+    classes, probabilities = rng.integers(0, 4, 80), rng.dirichlet(np.ones(4), 80).astype(np.float32)
+    entries = [Entry(f"{place}.png", "", str(place), "val", "") for place in range(80)]
+    figures = metrics.evaluate(MRI, classes, probabilities, entries, resamples=0)
+    for name in ("auroc", "auprc"):
+        each = [figures["classes"][label][name] for label in MRI.labels]
+        assert figures[name] == pytest.approx(np.mean(each))
 
 
 def test_intervals_can_be_repeated() -> None:

@@ -1,0 +1,56 @@
+"""What the HTML pages share: one file each, with its pictures inside, so that it can be sent by mail."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Sequence
+from pathlib import Path
+
+from densescan.tasks import RESEARCH_ONLY
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title><style>
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b }}
+h2 {{ margin-top: 2.2rem; font-size: 1.15rem }}
+table {{ border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto }}
+td, th {{ padding: .3rem .9rem; border-bottom: 1px solid #ddd; text-align: left }}
+td + td, th + th {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }}
+img {{ max-width: 100% }}
+.note {{ color: #555 }}
+</style></head><body><h1>{title}</h1><p class="note">{note}</p>{body}<p class="note">{research}</p>
+</body></html>
+"""
+
+
+def page(title: str, note: str, *parts: str) -> str:
+    """A whole page; `title` and `note` are text, `parts` are HTML."""
+    return _PAGE.format(
+        title=html.escape(title), note=html.escape(note), body="".join(parts), research=html.escape(RESEARCH_ONLY)
+    )
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of text."""
+    cells = "".join(f"<th>{html.escape(name)}</th>" for name in head)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><tr>{cells}</tr>{body}</table>"
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The same in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def picture(path: Path) -> str:
+    """A PNG file, inside the page."""
+    data = base64.b64encode(path.read_bytes()).decode("ascii")
+    return f'<p><img alt="{html.escape(path.stem.replace("_", " "))}" src="data:image/png;base64,{data}"></p>'
+
+
+def bounded(value: float, interval: Sequence[float] | None, digits: int = 4) -> str:
+    """A figure as text, with its interval in brackets where it has one."""
+    text = f"{value:.{digits}f}"
+    return text if interval is None else text + " ({:.{d}f} to {:.{d}f})".format(*interval, d=digits)
