@@ -15,7 +15,7 @@ import typer
 
 from densescan.tasks import TASKS, get_task
 
-from . import commands
+from . import commands, evaluating
 from .console import err, set_up_logging
 
 app = typer.Typer(
@@ -161,7 +161,7 @@ def evaluate(
 
     Example: python -m training evaluate --task xray --url localhost:8001 --fold val
     """
-    commands.evaluate(
+    evaluating.evaluate(
         get_task(task.value),
         data,
         manifest,

@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
@@ -16,7 +16,7 @@ from densescan.tasks import Task
 from . import layouts, near_duplicates, splits
 from .console import err, out, progress
 from .layouts import DataNotFound
-from .manifest import FOLDS, Entry, ManifestError, manifest_hash, of_fold, read_manifest, write_manifest
+from .manifest import FOLDS, Entry, ManifestError, of_fold, read_manifest, write_manifest
 from .network import WeightsUnavailable
 from .recipes import get_recipe
 from .runs import Run, RunError, default_folder
@@ -172,78 +172,6 @@ def newest_run(task: Task, given: Path | None) -> Run:
     if not states:
         raise RunError(f"no training in runs/{task.name}; make one with: python -m training fit --task {task.name}")
     return Run(states[-1].parent)
-
-
-def evaluate(
-    task: Task,
-    data: Path | None,
-    manifest: Path | None,
-    run_folder: Path | None,
-    model: Path | None,
-    url: str | None,
-    fold: str,
-    target: Path | None,
-    threshold: float | None,
-    *,
-    as_json: bool,
-    as_markdown: bool = False,
-) -> None:
-    """Measure a network on a fold and write the report."""
-    from . import metrics, predictors, report
-
-    if model is not None and url is not None:
-        raise ValueError("--model and --url exclude each other: measure a file, or a server")
-    run = None if (model or url) and run_folder is None else newest_run(task, run_folder)
-    manifest = manifest or (run.manifest if run else default_manifest(task))
-    data = layouts.find_data(task, data)
-    chosen = load(task, read_manifest(manifest, task.labels), fold, data)
-    if url is not None:
-        with progress(f"asking {url}", len(chosen)) as done:
-            paths = [data / entry.path for entry in chosen.entries]
-            probabilities, served_threshold = predictors.predict_served(url, task, paths, done)
-        threshold = served_threshold if threshold is None else threshold
-        name = f"served at {url}"
-    else:
-        path = model or (run.best_model if run else Path())
-        predictor = predictors.open_model(path)
-        with progress(f"asking {path.name}", len(chosen)) as done:
-            probabilities = predictors.predict(predictor, chosen.grey, done)
-        name = path.as_posix()
-    figures = {
-        "task": task.name,
-        "fold": fold,
-        "network": name,
-        "manifest_sha256": manifest_hash(manifest),
-        **metrics.evaluate(task, chosen.classes, probabilities, chosen.entries, threshold=threshold),
-    }
-    own = metrics.own_films(chosen.entries)
-    kind = "served" if url else (model.suffix.lstrip(".") or "savedmodel") if model else "keras"
-    target = target or (run.folder if run else Path("runs") / task.name) / "evaluation" / f"{fold}-{kind}"
-    history = run.read_history() if run else []
-    page = report.write_report(target, task, figures, chosen.classes[own], probabilities[own], history)
-    if as_json:
-        out.print_json(data=figures)
-    elif as_markdown:
-        out.print(report.markdown(task, figures), soft_wrap=True, markup=False)
-    else:
-        rows = [*report.summary_rows(figures), *report.other_rows(figures)]
-        _show_figures(task, figures, rows, report.class_rows(task, figures))
-        out.print(f"\nreport: [bold]{page}[/]", soft_wrap=True)
-
-
-def _show_figures(
-    task: Task, figures: dict[str, Any], summary: Sequence[tuple[str, str]], classes: Sequence[tuple[str, ...]]
-) -> None:
-    out.print(f"[bold]{task.title}[/], fold {figures['fold']}, {figures['network']}", soft_wrap=True)
-    width = max(len(name) for name, _ in summary)
-    for name, value in summary:
-        out.print(f"  {name:<{width}}  {value}", soft_wrap=True)
-    table = Table("class", title="95 % intervals above: bootstrap over patients", title_justify="left")
-    for column in ("precision", "recall", "F1", "support", *(f"as {label}" for label in task.labels)):
-        table.add_column(column, justify="right")
-    for row, counts in zip(classes, figures["confusion_matrix"], strict=True):
-        table.add_row(*row, *(f"{count:,}" for count in counts))
-    out.print(table)
 
 
 def export(task: Task, data: Path | None, run_folder: Path | None, repository: Path) -> None:
