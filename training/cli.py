@@ -15,7 +15,7 @@ import typer
 
 from densescan.tasks import TASKS, get_task
 
-from . import commands, evaluating
+from . import commands, evaluating, near_duplicates, splitting
 from .console import err, set_up_logging
 
 app = typer.Typer(
@@ -75,9 +75,9 @@ def split(
         typer.Option(
             min=0.5,
             max=1,
-            help="Pictures that correlate so much, as they are or mirrored, are kept in one fold. 1: only equal pixels.",
+            help="Pictures that correlate so much, as they are or mirrored, stay in one fold. 1: only equal pixels.",
         ),
-    ] = 0.95,
+    ] = near_duplicates.THRESHOLD,
     after: Annotated[
         Path | None,
         typer.Option(
@@ -85,13 +85,22 @@ def split(
             show_default=False,
         ),
     ] = None,
+    audit: Annotated[
+        bool, typer.Option("--audit/--no-audit", help="Write the page audit.html and its pictures beside the CSV.")
+    ] = True,
 ) -> None:
-    """Decide which image is in which fold, by patient, with equal pictures in one fold.
+    """Decide which image is in which fold, by patient, with equal and nearly equal pictures in one fold.
 
     Writes a manifest (CSV: path, class, group, fold, sha256, duplicate_of). Published test folders (test/, Testing/)
     are kept apart as the fold "official". Damaged files are listed and left out.
+
+    Beside it, audit.html shows how many pictures repeat, pairs on either side of --near, and what leaks between the
+    folders that the set came with, or would leak by another cut; audit.json has the figures.
+
+    To train an earlier network further on a better cut: split --near 1 made first.csv, its network was trained, and
+    split --after first.csv keeps what it has seen in train.
     """
-    commands.split(get_task(task.value), data, out, ratios, seed, group, near, after)
+    splitting.split(get_task(task.value), data, out, ratios, seed, group, near, after, with_audit=audit)
 
 
 @app.command()
@@ -102,13 +111,15 @@ def fit(
     recipe: Annotated[
         str,
         typer.Option(
-            help="original: the published report's. scratch: from random weights. release: scratch, then longer. smoke: a trial."
+            help="original: the published report's. scratch: from random weights. release: scratch first, then "
+            "longer: the released networks'. smoke: a trial."
         ),
     ] = "original",
     weights: Annotated[
         str | None,
         typer.Option(
-            help="Start from: imagenet, none (random), a .keras / .weights.h5 file, or a SavedModel folder. Default: what the recipe says.",
+            help="Start from: imagenet, none (random), a .keras or .weights.h5 file, or an installed model.savedmodel "
+            "folder. Default: what the recipe says.",
             show_default=False,
         ),
     ] = None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +12,10 @@ from rich.table import Table
 from densescan.errors import DensescanError
 from densescan.tasks import Task
 
-from . import layouts, near_duplicates, splits
+from . import layouts
 from .console import err, out, progress
 from .layouts import DataNotFound
-from .manifest import FOLDS, Entry, ManifestError, of_fold, read_manifest, write_manifest
+from .manifest import Entry, ManifestError, of_fold, read_manifest
 from .network import WeightsUnavailable
 from .recipes import get_recipe
 from .runs import Run, RunError, default_folder
@@ -33,77 +32,6 @@ EXPECTED = (DataNotFound, ManifestError, RunError, WeightsUnavailable, Densescan
 def default_manifest(task: Task) -> Path:
     """Where a task's manifest stands unless the user says otherwise."""
     return Path("runs") / task.name / "manifest.csv"
-
-
-def split(
-    task: Task,
-    data: Path | None,
-    target: Path | None,
-    ratios: str,
-    seed: int,
-    group: str | None,
-    near: float = near_duplicates.THRESHOLD,
-    after: Path | None = None,
-) -> None:
-    """Write a manifest and say what was found."""
-    shares = _parse_ratios(ratios)
-    data = layouts.find_data(task, data)
-    images = layouts.find_images(task, data, group)
-    with progress("reading images", len(images)) as done:
-        scan = splits.scan_images(images, data, done)
-    pairs = near_duplicates.find_pairs(scan.fingerprints, near) if near < 1 else []
-    before = {entry.path: entry.fold for entry in read_manifest(after, task.labels)} if after else None
-    entries, report = splits.make_split(images, scan.hashes, pairs=pairs, before=before, ratios=shares, seed=seed)
-    report.unreadable = scan.unreadable
-    target = target or default_manifest(task)
-    write_manifest(target, entries)
-    _show_split(task, entries, report)
-    out.print(f"\nwritten: [bold]{target}[/]")
-    out.print(f"next:    python -m training fit --task {task.name} --data {data}", soft_wrap=True)
-
-
-def _parse_ratios(text: str) -> tuple[float, float, float]:
-    try:
-        train, val, test = (float(part) / 100 for part in text.split("/"))
-    except ValueError as error:
-        raise ValueError(f"--ratios {text!r}: expected three percentages such as 70/15/15") from error
-    if min(train, val, test) < 0 or abs(train + val + test - 1) > 1e-6:
-        raise ValueError(f"--ratios {text!r}: the three percentages must add up to 100")
-    return train, val, test
-
-
-def _show_split(task: Task, entries: Sequence[Entry], report: splits.SplitReport) -> None:
-    unique = Counter((entry.fold, entry.label) for entry in entries if not entry.duplicate_of)
-    groups = {fold: {entry.group for entry in entries if entry.fold == fold} for fold in FOLDS}
-    table = Table(title=f"{task.title}: pictures without duplicates", title_justify="left")
-    table.add_column("fold")
-    for label in (*task.labels, "all", "groups"):
-        table.add_column(label, justify="right")
-    for fold in FOLDS:
-        if groups[fold]:
-            counts = [unique[fold, label] for label in task.labels]
-            table.add_row(fold, *(f"{count:,}" for count in (*counts, sum(counts), len(groups[fold]))))
-    out.print(table)
-    out.print(f"duplicates (equal pixels), kept in their first copy's fold and not used: {report.duplicates:,}")
-    out.print(_near(entries, report))
-    if report.leaked:
-        out.print(f"[yellow]stood on both sides of the published train and test folders: {report.leaked}[/]")
-    for paths in report.conflicts:
-        out.print(f"[yellow]left out, equal pictures in several classes:[/] {', '.join(paths)}", soft_wrap=True)
-    for path, reason in report.unreadable:
-        out.print(f"[yellow]left out, unreadable:[/] {path}: {reason}", soft_wrap=True)
-
-
-def _near(entries: Sequence[Entry], report: splits.SplitReport) -> str:
-    label = {entry.path: entry.label for entry in entries if not entry.duplicate_of}
-    pairs = [pair for pair in report.pairs if pair.first in label and pair.second in label]
-    pictures = {path for pair in pairs for path in (pair.first, pair.second)}
-    mirrored = sum(pair.mirrored for pair in pairs)
-    other = sum(label[pair.first] != label[pair.second] for pair in pairs)
-    return (
-        f"nearly equal, kept in one fold: {len(pairs):,} pairs of {len(pictures):,} pictures, {mirrored:,} of them "
-        f"mirrored, {other:,} across classes"
-    )
 
 
 def load(task: Task, entries: Sequence[Entry], fold: str, data: Path, limit: int = 0) -> Fold:

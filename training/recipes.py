@@ -1,11 +1,11 @@
 """The named trainings. A recipe is data: nothing else decides how a network is trained.
 
-| recipe   | starts from      | what it is                                                                  |
-|----------|------------------|-----------------------------------------------------------------------------|
-| original | ImageNet weights | the published report's training: the head, then the top half of the backbone |
-| scratch  | random weights   | progressive resizing, stronger augmentation; needs nothing to download        |
-| release  | scratch's        | what the released networks were trained by: `scratch` first, then longer, mixed       |
-| smoke    | random weights   | a few tiny steps, to see that everything runs; its network is worth nothing   |
+| recipe   | starts from      | what it is                                                                          |
+|----------|------------------|-------------------------------------------------------------------------------------|
+| original | ImageNet weights | the published report's training: the head, then the top half of the backbone        |
+| scratch  | random weights   | progressive resizing, stronger augmentation; needs nothing to download              |
+| release  | scratch's        | what the released networks were trained by: `scratch` first, then longer, mixed     |
+| smoke    | random weights   | a few tiny steps, to see that everything runs; its network is worth nothing         |
 """
 
 from __future__ import annotations

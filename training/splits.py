@@ -1,4 +1,4 @@
-"""Cut a data set into folds: by patient, with equal and nearly equal pictures in one fold, the same for the same seed."""
+"""Cut a data set into folds: by patient, equal and nearly equal pictures in one, the same for the same seed."""
 
 from __future__ import annotations
 
@@ -96,9 +96,9 @@ def make_split(
     """Assign every hashed image to a fold.
 
     Images of one group, and groups that share a picture or nearly do, are one group from then on (named after the
-    first of them) and go to the same fold. Within a class
-    the groups are shuffled and each goes to the fold that is furthest below its share. Pictures
-    that equal one of the published test set go with it to the fold ``official``.
+    first of them) and go to the same fold. Within a class the groups are shuffled and each goes to the fold that is
+    furthest below its share. Pictures that equal, or nearly equal, one of the published test set go with it to the
+    fold ``official``.
 
     Args:
         images: From `find_images`.

@@ -94,10 +94,10 @@ def test_duplicates_are_equal_pixels_however_stored_and_damaged_files_are_named(
     shutil.move(tmp_path / "PNEUMONIA.bmp", tmp_path / "PNEUMONIA/c.bmp")
     (tmp_path / "PNEUMONIA/d.png").write_bytes(b"not a picture")
     done: list[int] = []
-    hashes, unreadable = splits.hash_images(layouts.find_images(XRAY, tmp_path), tmp_path, lambda: done.append(1))
-    assert len(set(hashes.values())) == 1
-    assert sorted(hashes) == ["NORMAL/a.png", "NORMAL/b.png", "PNEUMONIA/c.bmp"]
-    assert [path for path, _ in unreadable] == ["PNEUMONIA/d.png"]
+    scan = splits.scan_images(layouts.find_images(XRAY, tmp_path), tmp_path, lambda: done.append(1))
+    assert len(set(scan.hashes.values())) == 1
+    assert sorted(scan.hashes) == sorted(scan.fingerprints) == ["NORMAL/a.png", "NORMAL/b.png", "PNEUMONIA/c.bmp"]
+    assert [path for path, _ in scan.unreadable] == ["PNEUMONIA/d.png"]
     assert len(done) == 4
 
 
