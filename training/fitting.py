@@ -32,8 +32,18 @@ def start_run(
 ) -> Run:
     """Open a run's folder: a new one, or the same training to be resumed.
 
+    Args:
+        folder: Of the run.
+        task: What to classify.
+        recipe: How to train.
+        weights: ``none``, ``imagenet``, or a file; its SHA-256 is recorded, and says when resuming whether it is still
+            the same, wherever it stands by then.
+        manifest: Is copied into the folder.
+        overwrite: Delete the run that is there.
+
     Raises:
         RunError: The folder holds another training, and `overwrite` was not asked for.
+        WeightsUnavailable: There is no such file, and the training has not begun yet.
     """
     run = Run(folder)
     settings = {
@@ -46,28 +56,61 @@ def start_run(
         if not overwrite:
             _check_same(run, settings)
             run.load_state()
+            _check_weights(run, weights)
             return run
         shutil.rmtree(folder)
+    settings["weights_sha256"] = network.weights_hash(weights)
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     write_aside(run.manifest, lambda aside: shutil.copyfile(manifest, aside))
     write_json(run.settings, {**settings, "versions": versions(), "started": time.strftime("%Y-%m-%d")})
     return run
 
 
+def has_begun(folder: Path) -> bool:
+    """Whether `folder` holds a training whose first epoch is done: it needs its starting weights no more."""
+    run = Run(folder)
+    run.load_state()
+    return run.state.finished or run.state.phase > 0 or run.state.epoch > 0
+
+
 def _check_same(run: Run, settings: Mapping[str, Any]) -> None:
     before = read_settings(run)
     # Through JSON, so that tuples and lists compare alike.
-    for key in ("task", "weights", "manifest_sha256"):
+    for key in ("task", "manifest_sha256"):
         if before[key] != settings[key]:
-            raise RunError(
-                f"{run.folder} holds a training with another {key} ({before[key]!r}, now {settings[key]!r}). "
-                "Choose another --out, or pass --overwrite to begin again."
-            )
+            raise _another(run, f"another {key} ({before[key]!r}, now {settings[key]!r})")
     if Recipe.from_dict(before["recipe"]) != Recipe.from_dict(dict(settings["recipe"])):
+        raise _another(run, "another version of this recipe, or another recipe")
+
+
+def _check_weights(run: Run, weights: str) -> None:
+    """The weights that the training began with are these, by their content where that was recorded."""
+    before = read_settings(run)
+    recorded = before.get("weights_sha256")  # runs of before it was recorded lack it
+    if before["weights"] != weights and (recorded is None or weights in ("none", "imagenet")):
+        raise _another(run, f"another weights ({before['weights']!r}, now {weights!r})")
+    if recorded is None:
+        return
+    try:
+        now = network.weights_hash(weights)
+    except network.WeightsUnavailable:
+        if has_begun(run.folder) and before["weights"] == weights:
+            return
+        raise
+    if now != recorded:
         raise RunError(
-            f"{run.folder} holds a training by another version of this recipe. "
-            "Choose another --out, or pass --overwrite to begin again."
+            f"{run.folder} began with the weights {before['weights']} of SHA-256 {recorded[:12]}, and {weights} has "
+            f"{str(now)[:12]}: the file was changed, or is another. Put it back, choose another --out, or pass "
+            "--overwrite to begin again."
         )
+    if before["weights"] != weights:  # the same file, moved
+        write_json(run.settings, {**before, "weights": weights})
+
+
+def _another(run: Run, what: str) -> RunError:
+    return RunError(
+        f"{run.folder} holds a training with {what}. Choose another --out, or pass --overwrite to begin again."
+    )
 
 
 def read_settings(run: Run) -> dict[str, Any]:
@@ -148,13 +191,12 @@ def fit(run: Run, train: Fold, val: Fold) -> keras.Model:
 def _initial_model(run: Run, task: Task, recipe: Recipe, weights: str) -> keras.Model:
     if run.state.phase > 0:
         return network.load_model(run.phase_best(recipe.phases[run.state.phase - 1].name))
-    size = recipe.phases[0].size
     return network.build_classifier(
         task,
-        size=size,
+        size=recipe.phases[0].size,
         dense_units=recipe.dense_units,
         dropout=recipe.dropout,
-        weights=weights,
+        weights="none" if run.state.last else weights,  # a checkpoint takes their place
         precision=recipe.precision,
     )
 
@@ -290,11 +332,10 @@ class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no t
         logs = dict(logs or {})
         run, state = self._run, self._run.state
         loss = float(logs["val_loss"])
-        if state.best is None or loss < state.best:
-            state.best, state.waited = loss, 0
+        better = state.best is None or loss < state.best
+        state.best, state.waited = (loss, 0) if better else (state.best, state.waited + 1)
+        if better or self._phase.keep == "last":
             write_aside(run.phase_best(self._phase.name), self.model.save)
-        else:
-            state.waited += 1
         state.epoch = epoch + 1
         before, state.last = state.last, f"epoch-{self._phase.name}-{state.epoch:03d}.keras"
         write_aside(run.checkpoints / state.last, self.model.save)

@@ -19,6 +19,10 @@ Trainable = Literal["head", "top_half", "all"]
 Precision = Literal["float32", "mixed_bfloat16"]
 
 
+FROM_RECIPE = "recipe"
+"""Starting weights of a recipe that goes on from another's network."""
+
+
 @dataclass(frozen=True)
 class Augmentation:
     """How far a training image is changed, drawn anew for each image and epoch.
@@ -67,6 +71,8 @@ class Phase:
         schedule: `constant`, or `cosine`: a linear warm-up over a tenth of the steps, then half
             a cosine down to a hundredth of the rate.
         patience: Epochs without a better validation loss after which it stops.
+        keep: Whose weights go on: those of the epoch with the `best` validation loss, or of the `last`. Where training
+            images are mixed and changed, the loss on unchanged ones says little before the normalisation is settled.
     """
 
     name: str
@@ -76,6 +82,7 @@ class Phase:
     size: int = IMAGE_SIZE
     schedule: Literal["constant", "cosine"] = "constant"
     patience: int = 5
+    keep: Literal["best", "last"] = "best"
 
 
 @dataclass(frozen=True)
@@ -211,24 +218,31 @@ _SCRATCH_MRI = replace(
     ),
 )
 
+
 # KERAS_BACKEND=torch python -m training fit --task xray|mri --recipe release
-# Goes on from a network of the recipe `scratch`: more epochs, pictures mixed, tone curves changed further.
-_RELEASE_PHASES = (
-    Phase("128px-long", 12, learning_rate=7e-4, size=128, schedule="cosine", patience=12),
-    Phase("224px-long", 3, learning_rate=2e-4, size=224, schedule="cosine", patience=3),
-)
+# Trains by `scratch` first, in a run of its own, and goes on from its network: more epochs, pictures mixed, tone
+# curves changed further. --weights FILE goes on from that file instead.
+def _longer(middle: int, full: int) -> tuple[Phase, ...]:
+    """Epochs at 128 and 224 pixels."""
+    return (
+        Phase("128px-long", middle, learning_rate=7e-4, size=128, schedule="cosine", patience=middle, keep="last"),
+        Phase("224px-long", full, learning_rate=2e-4, size=224, schedule="cosine", patience=full, keep="last"),
+    )
+
+
 RELEASE = replace(
     SCRATCH,
     name="release",
-    weights="recipe",
+    weights=FROM_RECIPE,
     after="scratch",
-    phases=_RELEASE_PHASES,
+    phases=_longer(12, 2),
     augmentation=replace(_STRONG_AUGMENTATION, equalise=0.3),
     mixup=0.2,
     seed=1,
 )
 _RELEASE_MRI = replace(
     RELEASE,
+    phases=_longer(12, 3),
     augmentation=replace(_SCRATCH_MRI.augmentation, equalise=0.2),
 )
 
