@@ -22,9 +22,15 @@ app = typer.Typer(
     help="Train the classifiers: split the images, fit a network, evaluate it, export it to Triton.\n\n"
     "The usual order, for --task xray and --task mri alike:\n\n"
     "  python -m training split    --task xray --data chest_xray\n\n"
-    "  python -m training fit      --task xray --data chest_xray --recipe scratch --weights none\n\n"
+    "  python -m training fit      --task xray --data chest_xray --recipe release\n\n"
     "  python -m training evaluate --task xray --data chest_xray --fold val\n\n"
-    "  python -m training export   --task xray --data chest_xray",
+    "  python -m training export   --task xray --data chest_xray\n\n"
+    "Look at runs/xray/audit.html before training: it shows what repeats in the images, and what would leak.\n\n"
+    "The recipe release is how the released networks were trained: scratch first, from random weights, then longer "
+    "from its network; an hour or two in all on two cores. Each is a run of its own, runs/xray/scratch and "
+    "runs/xray/release; interrupted, the same command goes on. To go on from an installed network instead, add "
+    "--weights model_repository/xray_densenet121/1/model.savedmodel; to only see that everything runs, take "
+    "--recipe smoke.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -119,16 +125,25 @@ def fit(
         str | None,
         typer.Option(
             help="Start from: imagenet, none (random), a .keras or .weights.h5 file, or an installed model.savedmodel "
-            "folder. Default: what the recipe says.",
+            "folder. Default: what the recipe says; release: what scratch trains, which is run first.",
             show_default=False,
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The run's folder. Default: runs/<task>/<recipe>.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="The run's folder. Default: runs/<task>/<recipe>. The run of scratch that release goes on from stands "
+            "beside it, and is used again.",
+            show_default=False,
+        ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Begin again, deleting the run that is there.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option(help="Begin again, deleting the run that is there (never that of the recipe before).")
+    ] = False,
 ) -> None:
     """Train a network by a recipe. Run it again after an interruption, and it goes on where it was.
+
+    The run's folder records what repeats it: the manifest, the recipe, and the SHA-256 of the weights it began with.
 
     Keras' own variable KERAS_BACKEND chooses tensorflow (default), jax or torch. Watch it with
     tensorboard --logdir runs.

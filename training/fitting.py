@@ -46,7 +46,7 @@ def start_run(
         WeightsUnavailable: There is no such file, and the training has not begun yet.
     """
     run = Run(folder)
-    settings = {
+    settings: dict[str, Any] = {
         "task": task.name,
         "recipe": recipe.to_dict(),
         "weights": weights,

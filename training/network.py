@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,15 +111,42 @@ def _backbone(size: int, weights: str) -> keras.Model:
         ) from error
 
 
-def _load_file(model: keras.Model, path: Path) -> None:
-    saved_model = (path / "variables" / "variables.index").is_file()
-    if not path.is_file() and not saved_model:
+def weights_hash(weights: str) -> str | None:
+    """SHA-256 of the file that a training starts from; None for ``none`` and ``imagenet``.
+
+    Of a SavedModel's folder, of the names and the bytes of what holds its variables.
+
+    Raises:
+        WeightsUnavailable: There is no such file.
+    """
+    if weights in ("none", "imagenet"):
+        return None
+    path = Path(weights)
+    _check_there(path)
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    for file in sorted((path / "variables").iterdir()):
+        digest.update(f"{file.name}\0{file.stat().st_size}\0".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _is_saved_model(path: Path) -> bool:
+    return (path / "variables" / "variables.index").is_file()
+
+
+def _check_there(path: Path) -> None:
+    if not path.is_file() and not _is_saved_model(path):
         raise WeightsUnavailable(
             f"no weights at {path}. --weights takes imagenet, none, a .keras or .weights.h5 file, or a SavedModel's "
             "folder such as model_repository/xray_densenet121/1/model.savedmodel."
         )
+
+
+def _load_file(model: keras.Model, path: Path) -> None:
+    _check_there(path)
     try:
-        if saved_model:
+        if _is_saved_model(path):
             _load_saved_model(model, path)
         elif path.suffix == ".keras":
             model.set_weights(load_model(path).get_weights())
