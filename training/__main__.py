@@ -1,6 +1,6 @@
 """``python -m training``."""
 
-from .explain_cli import main
+from .research_cli import main
 
 if __name__ == "__main__":
     main()

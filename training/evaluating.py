@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,9 @@ from densescan.tasks import Task
 
 from . import commands, families, layouts
 from .console import out, progress
-from .manifest import Entry, manifest_hash, read_manifest
-from .runs import Run, write_aside
+from .manifest import manifest_hash, read_manifest
+from .predictions import Predictions
+from .runs import Run
 
 if TYPE_CHECKING:
     from .data import Fold
@@ -68,6 +68,7 @@ def evaluate(
     data = layouts.find_data(task, data)
     chosen = commands.load(task, read_manifest(manifest, task.labels), fold, data)
     answers = _ask(task, chosen, data, run, model, url, threshold)
+    named = families.names(task, chosen.entries, data)
     figures = {
         "task": task.name,
         "fold": fold,
@@ -79,7 +80,7 @@ def evaluate(
             answers.probabilities,
             chosen.entries,
             threshold=answers.threshold,
-            families=families.names(task, chosen.entries, data),
+            families=named,
         ),
     }
     target = target or (run.folder if run else Path("runs") / task.name) / "evaluation" / f"{fold}-{answers.kind}"
@@ -89,7 +90,8 @@ def evaluate(
     page = report.write_report(
         target, task, figures, chosen.classes[own], answers.probabilities[own], history, mistakes=sheet
     )
-    write_predictions(target / "predictions.csv", task, chosen.entries, answers.probabilities)
+    predictions = Predictions(chosen.entries, chosen.classes, tuple(named), answers.probabilities)
+    predictions.write(target / "predictions.csv", task)
     if as_json:
         out.print_json(data=figures)
     elif as_markdown:
@@ -115,19 +117,6 @@ def _ask(
     with progress(f"asking {path.name}", len(fold)) as done:
         probabilities = predictors.predict(predictor, fold.grey, done)
     return Answers(path.as_posix(), path.suffix.lstrip(".") or "savedmodel", path, probabilities, threshold)
-
-
-def write_predictions(path: Path, task: Task, entries: Sequence[Entry], probabilities: Probabilities) -> None:
-    """Every image's answer as CSV: ``compare`` pairs networks by it."""
-
-    def write(aside: Path) -> None:
-        with aside.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["path", "class", "group", *task.labels])
-            for entry, row in zip(entries, probabilities.tolist(), strict=True):
-                writer.writerow([entry.path, entry.label, entry.group, *(f"{value:.7g}" for value in row)])
-
-    write_aside(path, write)
 
 
 def _show_figures(

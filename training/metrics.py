@@ -163,7 +163,7 @@ def _resampled(
         "auprc": np.mean([area["auprc"] for area in areas.values()], axis=0),
         "loss": resampling.share(-np.log(likelihood), every, weights),
         "brier": resampling.share(_brier(classes, whole), every, weights),
-        "ece": resampling.calibration_error(confidence, right, _bins(confidence), weights),
+        "ece": resampling.calibration_error(confidence, right, calibration_bins(confidence), weights),
     }
     if threshold is not None and task.positive_index is not None:
         truth, called = classes == task.positive_index, probabilities[:, task.positive_index] >= threshold
@@ -252,13 +252,14 @@ def calibration_error(classes: Classes, probabilities: Probabilities, bins: int 
     """
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == classes
-    places = _bins(confidence, bins)
+    places = calibration_bins(confidence, bins)
     gaps = [abs(right[places == place].mean() - confidence[places == place].mean()) for place in np.unique(places)]
     shares = [np.mean(places == place) for place in np.unique(places)]
     return float(np.dot(gaps, shares))
 
 
-def _bins(confidence: npt.NDArray[Any], bins: int = 15) -> npt.NDArray[np.int64]:
+def calibration_bins(confidence: npt.NDArray[Any], bins: int = 15) -> npt.NDArray[np.int64]:
+    """In which of so many bins of equal width each probability lies: int64 [n]."""
     return np.minimum((confidence * bins).astype(np.int64), bins - 1)
 
 

@@ -54,3 +54,8 @@ def bounded(value: float, interval: Sequence[float] | None, digits: int = 4) -> 
     """A figure as text, with its interval in brackets where it has one."""
     text = f"{value:.{digits}f}"
     return text if interval is None else text + " ({:.{d}f} to {:.{d}f})".format(*interval, d=digits)
+
+
+def escaped(text: str) -> str:
+    """Text as HTML."""
+    return html.escape(text)

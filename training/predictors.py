@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -87,9 +87,18 @@ def predict(
 
 
 def predict_served(
-    url: str, task: Task, paths: list[Path], on_done: Callable[[], None] = lambda: None
+    url: str,
+    task: Task,
+    sources: Sequence[Path | npt.NDArray[np.uint8]],
+    on_done: Callable[[], None] = lambda: None,
 ) -> tuple[npt.NDArray[np.float32], float | None]:
-    """Probabilities of many files by the SDK and a running server: float32 [n, classes], and its operating point.
+    """Probabilities of many pictures by the SDK and a running server: float32 [n, classes], and its operating point.
+
+    Args:
+        url: The server's gRPC address.
+        task: What to classify.
+        sources: Files, or grey pictures uint8 [height, width].
+        on_done: Called after each.
 
     Raises:
         DensescanError: A file or the server failed.
@@ -99,7 +108,7 @@ def predict_served(
     results = []
     threshold = None
     with Client(url, timeout_s=60) as client:
-        for answer in client.classify_many(task.name, paths):
+        for answer in client.classify_many(task.name, sources):
             if isinstance(answer, DensescanError):
                 raise answer
             results.append([answer.probabilities[label] for label in task.labels])

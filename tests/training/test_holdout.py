@@ -1,0 +1,83 @@
+"""A manifest without one family in training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from densescan.tasks import XRAY
+from training.holdout import hold_out
+from training.manifest import Entry, of_fold, read_manifest, write_manifest
+from training.research_cli import app
+
+NAMED = {
+    "person1_bacteria_1": ("person1", "train"),
+    "person1_virus_7": ("person1", "train"),
+    "person2_virus_8": ("person2", "val"),
+    "person3_virus_9": ("person3", "official"),
+    "person4_bacteria_2": ("person4", "test"),
+    "IM-0001-0001": ("IM-0001", "train"),
+}
+ENTRIES = [
+    Entry(f"x/{stem}.jpeg", "NORMAL" if stem.startswith("IM") else "PNEUMONIA", group, fold, "")
+    for stem, (group, fold) in NAMED.items()
+]
+FAMILIES = ["bacteria", "virus", "virus", "virus", "bacteria", "IM"]
+
+
+def folds(entries: list[Entry]) -> dict[str, str]:
+    return {entry.path[2:-5]: entry.fold for entry in entries}
+
+
+def test_the_family_stands_in_test_alone_and_the_rest_where_it_was() -> None:
+    changed, shared = hold_out(ENTRIES, FAMILIES, "virus")
+    before = {stem: fold for stem, (_, fold) in NAMED.items()}
+    assert folds(changed) == {**before, "person1_virus_7": "test", "person2_virus_8": "test"}
+    assert shared == 1
+
+
+def test_strictly_no_patient_number_stands_on_both_sides() -> None:
+    changed, shared = hold_out(ENTRIES, FAMILIES, "virus", strict=True)
+    assert "person1_bacteria_1" not in folds(changed)
+    assert shared == 1
+    trained = {entry.group for entry in changed if entry.fold in ("train", "val")}
+    assert not trained & {entry.group for entry in changed if entry.fold == "test"}
+
+
+@pytest.mark.parametrize("family", ["fungus", ""])
+def test_an_unknown_family_names_those_there_are(family: str) -> None:
+    with pytest.raises(ValueError, match=r"there are IM \(1\), bacteria \(2\), virus \(3\)"):
+        hold_out(ENTRIES, FAMILIES, family)
+
+
+def test_the_command_writes_another_manifest_and_says_what_is_next(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "all.csv", ENTRIES)
+    target = tmp_path / "no-bacteria.csv"
+    words = ("holdout", "--task", "xray", "--manifest", tmp_path / "all.csv", "--family", "bacteria", "--out", target)
+    result = CliRunner().invoke(app, list(map(str, words)))
+    assert result.exit_code == 0, result.output
+    entries = read_manifest(target, XRAY.labels)
+    assert {entry.path for entry in of_fold(entries, "test")} == {
+        "x/person1_bacteria_1.jpeg",
+        "x/person4_bacteria_2.jpeg",
+    }
+    assert "with the same patient number, left in train and val" in result.output
+    assert f"fit --task xray --manifest {target}" in result.output.replace("\n", "")
+
+
+def test_slices_are_held_out_by_how_their_files_store_grey(tmp_path: Path) -> None:
+    entries = []
+    for number, mode in enumerate(("L", "RGB", "RGB")):
+        name = f"glioma/{number}.png"
+        (tmp_path / "glioma").mkdir(exist_ok=True)
+        Image.new(mode, (4, 4)).save(tmp_path / name)
+        entries.append(Entry(name, "glioma", name, "train", ""))
+    write_manifest(tmp_path / "all.csv", entries)
+    words = ("holdout", "--task", "mri", "--data", tmp_path, "--manifest", tmp_path / "all.csv")
+    more = ("--family", "stored grey", "--out", tmp_path / "m.csv")
+    result = CliRunner().invoke(app, list(map(str, (*words, *more))))
+    assert result.exit_code == 0, result.output
+    assert [entry.fold for entry in read_manifest(tmp_path / "m.csv", ("glioma",))] == ["test", "train", "train"]

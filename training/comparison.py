@@ -1,0 +1,168 @@
+"""The ablation table: networks down, what each was measured by across, with differences to the first of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from densescan.tasks import Task, get_task
+
+from . import families, predictions, resampling
+from .layouts import domain_of
+from .metrics import RESAMPLES, calibration_bins
+from .predictions import Predictions
+
+COLUMNS = {
+    "auroc": "AUROC",
+    "accuracy": "accuracy",
+    "worst_family": "worst-family AUROC",
+    "mean_error": "mean error, corrupted",
+    "other_hospital": "AUROC, adults",
+    "ece": "ECE",
+}
+"""What a network is compared by. The first five are better high, but the errors, which are better low."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One network as measured on one fold.
+
+    Attributes:
+        network: Its file or address.
+        task: What it classifies.
+        fold: What it was measured on.
+        answers: Of its evaluation, or the unchanged pictures of its robustness.
+    """
+
+    network: str
+    task: Task
+    fold: str
+    answers: Predictions
+
+
+def load(paths: Sequence[Path]) -> list[Measured]:
+    """The networks in some results, in their order; of one that is in several, what each result adds.
+
+    Args:
+        paths: report.json or robustness.json, or the folders that hold them.
+
+    Raises:
+        ValueError: A file is no result, its predictions are missing, or the tasks or folds differ.
+    """
+    found: dict[str, Measured] = {}
+    for path in paths:
+        for one in _load(_file(path)):
+            found[one.network] = _joined(found[one.network], one) if one.network in found else one
+    rows = list(found.values())
+    if len({(row.task.name, row.fold) for row in rows}) > 1:
+        kinds = ", ".join(sorted({f"{row.task.name} {row.fold}" for row in rows}))
+        raise ValueError(f"these are results of different tasks or folds ({kinds}); compare like with like")
+    return rows
+
+
+def _file(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    there = [path / name for name in ("report.json", "robustness.json") if (path / name).is_file()]
+    if len(there) != 1:
+        raise ValueError(f"{path} holds no report.json or robustness.json; write one with: evaluate, or robustness")
+    return there[0]
+
+
+def _load(path: Path) -> list[Measured]:
+    try:
+        figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        task, fold = get_task(figures["task"]), figures["fold"]
+        several = "networks" in figures
+        names = [row["network"] for row in figures["networks"]] if several else [figures["network"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no result of evaluate or robustness: {error}") from error
+    rows = []
+    for place, network in enumerate(names):
+        table = path.with_name(f"predictions-{place + 1}.csv" if several else "predictions.csv")
+        if not table.is_file():
+            raise ValueError(f"{table} is missing: keep it beside {path.name}, or measure the network again")
+        rows.append(Measured(network, task, fold, predictions.read(table, task.labels)))
+    return rows
+
+
+def _joined(first: Measured, second: Measured) -> Measured:
+    """Of an evaluation and a robustness of one network, the answers with the corrupted pictures' errors."""
+    return second if first.answers.corrupted_error is None else first
+
+
+def compare(rows: Sequence[Measured], names: Sequence[str] = (), resamples: int = RESAMPLES) -> dict[str, Any]:
+    """Every network's figures with intervals, and their differences to the first one's, as plain data.
+
+    A difference is paired: both networks' figures under the same resample of patients. Where the two were measured on
+    different images, there is none.
+
+    Args:
+        rows: From `load`.
+        names: What to call them, in their order; by default as in the results.
+        resamples: Bootstrap resamples.
+
+    Raises:
+        ValueError: There are fewer or more names than networks.
+    """
+    if names and len(names) != len(rows):
+        raise ValueError(f"{len(names)} names for {len(rows)} networks ({', '.join(row.network for row in rows)})")
+    first = rows[0]
+    base = _drawn(first, resamples)
+    table = []
+    for place, row in enumerate(rows):
+        point, drawn = _drawn(row, 0), base if row is first else _drawn(row, resamples)
+        same = row.answers.entries == first.answers.entries
+        cells: dict[str, Any] = {}
+        for name, value in point.items():
+            cells[name] = {"value": float(value[0]), "interval_95": resampling.interval(drawn[name])}
+            if row is not first and same and name in base:
+                difference = drawn[name] - base[name]
+                cells[name]["difference"] = float(value[0] - _drawn(first, 0)[name][0])
+                cells[name]["difference_interval_95"] = resampling.interval(difference)
+        title = names[place] if names else row.network
+        table.append({"name": title, "network": row.network, "images": len(row.answers.entries), "figures": cells})
+    return {"task": first.task.name, "fold": first.fold, "rows": table}
+
+
+def _drawn(row: Measured, resamples: int) -> dict[str, npt.NDArray[np.float64]]:
+    """Each figure of `COLUMNS` that a network has, under each resample; with none, once as it is."""
+    answers, task = row.answers, row.task
+    groups = [entry.group for entry in answers.entries]
+    weights = resampling.draw(groups, resamples) if resamples else np.ones((1, len(groups)))
+    own = np.array([not domain_of(entry.path) for entry in answers.entries])
+    own = own if own.any() else ~own
+    right = answers.probabilities.argmax(axis=1) == answers.classes
+    confidence = answers.probabilities.max(axis=1)
+    figures = {
+        "auroc": _auroc(task, answers, own, weights),
+        "accuracy": resampling.share(right, own, weights),
+        "ece": resampling.calibration_error(
+            confidence[own], right[own], calibration_bins(confidence[own]), weights[:, own]
+        ),
+    }
+    pairs = [pair for pair in families.pairs(task, answers.classes, answers.entries, answers.families) if pair.own]
+    if pairs:
+        figures["worst_family"] = families.separations(pairs, answers.probabilities, weights).min(axis=0)
+    if not own.all() and len(np.unique(answers.classes[~own])) == len(task.labels):
+        figures["other_hospital"] = _auroc(task, answers, ~own, weights)
+    if answers.corrupted_error is not None:
+        figures["mean_error"] = resampling.share(answers.corrupted_error, ~np.isnan(answers.corrupted_error), weights)
+    return {name: figures[name] for name in COLUMNS if name in figures}
+
+
+def _auroc(
+    task: Task, answers: Predictions, chosen: npt.NDArray[np.bool_], weights: resampling.Weights
+) -> npt.NDArray[np.float64]:
+    labels = range(len(task.labels)) if task.positive_index is None else [task.positive_index]
+    each = [
+        resampling.auroc(answers.classes[chosen] == label, answers.probabilities[chosen, label], weights[:, chosen])
+        for label in labels
+    ]
+    return np.asarray(np.mean(each, axis=0))

@@ -1,0 +1,70 @@
+"""The ablation table as Markdown, and its place in a document."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from . import pages
+from .comparison import COLUMNS
+from .runs import write_aside
+
+NOTE = (
+    "In brackets: 95 % intervals by bootstrap over patients. Second lines: the difference to the first row, paired; "
+    "in bold where its interval leaves out zero. Lower is better for the error on corrupted pictures and the ECE."
+)
+
+
+def markdown(compared: dict[str, Any]) -> str:
+    """The table and how to read it."""
+    present = [name for name in COLUMNS if any(name in row["figures"] for row in compared["rows"])]
+    head = ["network", *(COLUMNS[name] for name in present)]
+    rows = [[row["name"], *(_cell(row["figures"].get(name)) for name in present)] for row in compared["rows"]]
+    about = f"`{compared['task']}`, fold `{compared['fold']}`, {compared['rows'][0]['images']:,} images.\n\n"
+    return f"{about}{pages.markdown_table(head, rows)}\n{NOTE}\n"
+
+
+def table(compared: dict[str, Any]) -> Table:
+    """The same for a terminal: a column for each network, because many figures are wider than a terminal."""
+    shown = Table(title=f"{compared['task']}, fold {compared['fold']}", title_justify="left")
+    shown.add_column("")
+    for row in compared["rows"]:
+        shown.add_column(row["name"], overflow="fold")
+    for name, title in COLUMNS.items():
+        values = [row["figures"].get(name) for row in compared["rows"]]
+        if any(values):
+            shown.add_row(title, *(_cell(value).replace("<br>", "\n").replace("**", "") for value in values))
+    return shown
+
+
+def _cell(value: dict[str, Any] | None) -> str:
+    if value is None:
+        return "not measured"
+    text = pages.bounded(value["value"], value["interval_95"], 3)
+    if "difference" not in value:
+        return text
+    low, high = value["difference_interval_95"]
+    change = f"{value['difference']:+.3f} ({low:+.3f} to {high:+.3f})"
+    return f"{text}<br>{f'**{change}**' if low > 0 or high < 0 else change}"
+
+
+def marks(task: str) -> tuple[str, str]:
+    """The two lines of a document between which a task's table stands."""
+    return f"<!-- ablation {task}: begin -->", f"<!-- ablation {task}: end -->"
+
+
+def record(document: Path, compared: dict[str, Any]) -> None:
+    """Write the table into a document, between its marks.
+
+    Raises:
+        ValueError: The document has not got the marks; the message names them.
+    """
+    begin, end = marks(compared["task"])
+    text = document.read_text(encoding="utf-8")
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f"{document} has no place for the table: add the lines {begin} and {end}, once each")
+    before, after = text.split(begin)[0], text.split(end)[1]
+    new = f"{before}{begin}\n{markdown(compared)}{end}{after}"
+    write_aside(document, lambda aside: aside.write_text(new, encoding="utf-8"))
