@@ -19,7 +19,8 @@ import numpy as np
 from densescan.tasks import Task, get_task
 
 from . import network, statistics
-from .data import Batches, Fold, class_weights
+from .batches import Batches
+from .data import Fold, class_weights
 from .manifest import manifest_hash
 from .recipes import Augmentation, Phase, Recipe
 from .runs import Run, RunError, write_aside, write_json

@@ -17,7 +17,7 @@ from .network import BACKBONE
 if TYPE_CHECKING:
     import keras
 
-    from .data import Batches
+    from .batches import Batches
 
 BATCHES = 32
 

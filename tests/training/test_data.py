@@ -10,7 +10,8 @@ from densescan.errors import InvalidImage
 from densescan.preprocessing import preprocess
 from densescan.tasks import XRAY
 from training import layouts
-from training.data import Batches, Fold, class_weights, load_fold, repeated, shrink
+from training.batches import Batches
+from training.data import Fold, class_weights, load_fold, repeated, shrink
 from training.manifest import Entry
 from training.recipes import SCRATCH
 

@@ -8,7 +8,8 @@ import pytest
 
 from densescan.tasks import XRAY
 from training import layouts, network, statistics
-from training.data import Batches, load_fold
+from training.batches import Batches
+from training.data import load_fold
 from training.manifest import Entry
 from training.recipes import Augmentation
 
