@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from densescan import Client
 from densescan.phantoms import draw_phantom
 from densescan.tasks import DECODER_MODEL, MAX_BATCH_SIZE, TASKS
 from server import EmbeddedTriton
@@ -32,3 +33,10 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     image: Image.Image = draw_phantom("xray", size=256)
     image.save(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def expected(quick_server: EmbeddedTriton, film: Path) -> dict[str, float]:
+    """What the SDK answers for the film."""
+    with Client(quick_server.grpc_url) as client:
+        return dict(client.classify_xray(film).probabilities)
