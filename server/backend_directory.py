@@ -9,7 +9,7 @@ from pathlib import Path
 from .environment import Installation
 
 BACKENDS = Path(__file__).with_name("backends")
-_SHARED = BACKENDS / "densescan_openvino/batched_backend.py"
+_SHARED = tuple(BACKENDS / "densescan_openvino" / name for name in ("batched_backend.py", "answer_counts.py"))
 
 
 def compose_backend_directory(installation: Installation, into: Path) -> Path:
@@ -48,9 +48,9 @@ def _place(part: Path, at: Path) -> None:
 
 
 def copy_backend(name: str, into: Path) -> Path:
-    """Copy one of our backends into a backend directory, complete with the module that all of them share."""
+    """Copy one of our backends into a backend directory, complete with the modules that all of them share."""
     folder = into / name
     folder.mkdir(parents=True)
-    for source in {*(BACKENDS / name).glob("*.py"), _SHARED}:
+    for source in {*(BACKENDS / name).glob("*.py"), *_SHARED}:
         shutil.copy(source, folder)
     return folder

@@ -18,6 +18,8 @@ from server.repository import config_path, read_config
 
 from . import fake_pb_utils, tiny
 
+_BACKEND_MODULES = ("model", "batched_backend", "answer_counts")
+
 
 @pytest.fixture(scope="session")
 def tiny_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -41,15 +43,16 @@ def import_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
     """Imports a backend's model.py from a composed folder, as Triton does, with the fake Triton module."""
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", fake_pb_utils)
     monkeypatch.setattr(fake_pb_utils, "Logger", fake_pb_utils.Logger())
+    fake_pb_utils.forget_metrics()
 
     def load(name: str) -> types.ModuleType:
         monkeypatch.syspath_prepend(str(copy_backend(name, tmp_path)))
-        for module in ("model", "batched_backend"):
+        for module in _BACKEND_MODULES:
             monkeypatch.delitem(sys.modules, module, raising=False)
         return importlib.import_module("model")
 
     yield load
-    for module in ("model", "batched_backend"):
+    for module in _BACKEND_MODULES:
         sys.modules.pop(module, None)
 
 

@@ -78,3 +78,45 @@ def get_input_tensor_by_name(request: Request, name: str) -> Tensor | None:
 
 def triton_string_to_numpy(name: str) -> Any:
     return _DTYPES[name]
+
+
+class Metric:
+    def __init__(self, family: str, labels: dict[str, str]) -> None:
+        self.family, self.labels, self.value = family, labels, 0.0
+        _METRICS.append(self)
+
+    def increment(self, value: float) -> None:
+        self.value += value
+
+    def set(self, value: float) -> None:
+        self.value = value
+
+
+class MetricFamily:
+    COUNTER, GAUGE = "counter", "gauge"
+
+    def __init__(self, name: str, description: str, kind: str) -> None:
+        self.name = name
+
+    def Metric(self, labels: dict[str, str]) -> Metric:
+        return Metric(self.name, labels)
+
+
+_METRICS: list[Metric] = []
+
+
+def forget_metrics() -> None:
+    _METRICS.clear()
+
+
+def metrics() -> str:
+    """What the metrics' address would show."""
+    lines = []
+    for metric in _METRICS:
+        labels = ",".join(f'{key}="{value}"' for key, value in metric.labels.items())
+        lines.append(f"{metric.family}{{{labels}}} {metric.value:g}\n")
+    return "".join(lines)
+
+
+def refuse(*_: object, **__: object) -> Any:
+    raise TritonModelException("metrics are disabled")

@@ -84,6 +84,11 @@ def test_a_missing_repository_is_one_clear_message() -> None:
     assert "there is no model repository at nowhere" in err
 
 
+def picture_size(path: Path) -> tuple[int, int]:
+    with Image.open(path) as picture:
+        return picture.size
+
+
 @pytest.mark.triton
 @pytest.mark.slow
 def test_the_demo_shows_both_tasks_and_leaves_pictures_to_look_at(tmp_path: Path, model_repository: Path) -> None:
@@ -92,9 +97,9 @@ def test_the_demo_shows_both_tasks_and_leaves_pictures_to_look_at(tmp_path: Path
     for word in ("chest X-ray", "brain MRI slice", "NORMAL", "meningioma", "confidence", "ms", "mean nothing"):
         assert word in out
     for task in ("xray", "mri"):
-        assert Image.open(tmp_path / f"synthetic_{task}_0.png").size == (512, 512)
+        assert picture_size(tmp_path / f"synthetic_{task}_0.png") == (512, 512)
         assert f"explained_{task}.png" in out
-        assert min(Image.open(tmp_path / f"explained_{task}.png").size) >= 256
+        assert min(picture_size(tmp_path / f"explained_{task}.png")) >= 256
 
 
 @pytest.mark.triton

@@ -37,6 +37,10 @@ def test_the_manifest_is_one_that_sha256sum_checks(repository: Path) -> None:
     subprocess.run(["sha256sum", "--check", "--strict", MANIFEST], cwd=repository, check=True, capture_output=True)
 
 
+def append(path: Path, text: str) -> None:
+    path.write_text(path.read_text() + text)
+
+
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
@@ -49,7 +53,7 @@ def test_the_manifest_is_one_that_sha256sum_checks(repository: Path) -> None:
         (lambda folder: (folder / SIGNATURE).unlink(), "is not signed"),
         (lambda folder: (folder / SIGNATURE).write_bytes(bytes(64)), "signature is not of this key"),
         (lambda folder: (folder / SIGNATURE).write_bytes(b""), "signature is not of this key"),
-        (lambda folder: (folder / MANIFEST).open("a").write("0  x\n"), "signature is not of this key"),
+        (lambda folder: append(folder / MANIFEST, "0  x\n"), "signature is not of this key"),
     ],
 )
 def test_whatever_was_done_to_it_is_refused_and_named(

@@ -1,7 +1,7 @@
 """What a Python-based Triton backend does around a network: gather a batch, run it once, answer each.
 
-It stands beside ``model.py`` because Triton puts that folder on the import path, both in the official
-container and in the embedded server; it needs nothing but NumPy and Triton's own module.
+It and ``answer_counts.py`` stand beside ``model.py`` because Triton puts that folder on the import path, both in the
+official container and in the embedded server; they need nothing but NumPy and Triton's own module.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
+from answer_counts import OUTPUT, open_counts
 
 RANGE = "range_of_"
 """``range_of_class_index`` with the value ``-1:3``: a request with any other number in that input is refused."""
@@ -150,6 +151,7 @@ class BatchedBackend(ABC):
             raise pb_utils.TritonModelException(f"there are no weights at {self._settings.model_file}")
         self._run = self.load(self._settings)
         self._buffers: Arrays = {}
+        self._counts = open_counts(json.loads(args["model_config"]), self._settings.model_file.parent)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer every request, in order, with one inference for all of them where that is possible."""
@@ -164,13 +166,28 @@ class BatchedBackend(ABC):
             except BadRequest as error:
                 answers[position] = _failure(str(error), pb_utils.TritonError.INVALID_ARG)
         if readable:
-            for position, outputs in self._infer(readable).items():
+            results = self._infer(readable)
+            for position, outputs in results.items():
                 answers[position] = _answer(requests[position], outputs)
+            self._count([outputs for outputs in results.values() if not isinstance(outputs, str)])
         return answers
 
     def finalize(self) -> None:
         """Let go of the network. Called once by Triton, when the model is unloaded."""
         del self._run
+        if self._counts is not None:
+            self._counts.close()
+
+    def _count(self, answered: Sequence[Arrays]) -> None:
+        """Count answers; that this fails is no reason to fail them."""
+        if self._counts is None or not answered:
+            return
+        try:
+            rows = [outputs[OUTPUT] if self._batched else outputs[OUTPUT][None] for outputs in answered]
+            self._counts.add(np.concatenate(rows))
+        except Exception as error:
+            pb_utils.Logger.log_warn(f"answers are no longer counted: {type(error).__name__}: {error}")
+            self._counts = None
 
     def _read(self, request: Any) -> Arrays:
         """The inputs of one request, checked against the config."""

@@ -2,7 +2,7 @@
 
 It lets the GPU profile's files and configs run anywhere. It reads the same parameters as the native one
 (``intra_op_thread_count``, ``inter_op_thread_count``) and leaves the TensorRT settings alone. The launcher
-puts ``batched_backend.py`` beside it. Never mount this folder into the container: the native one is there.
+puts the modules that it imports beside it. Never mount this folder into the container: the native one is there.
 """
 
 from __future__ import annotations
