@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -13,6 +14,7 @@ from densescan.tasks import XRAY
 from training import layouts, splits
 from training.layouts import ImageFile
 from training.manifest import of_fold
+from training.near_duplicates import Pair
 
 from .conftest import save_noise
 
@@ -104,6 +106,120 @@ def test_duplicates_are_equal_pixels_however_stored_and_damaged_files_are_named(
 def test_a_hash_tells_shapes_apart() -> None:
     pixels = np.zeros((40, 60), np.uint8)
     assert splits.pixel_hash(pixels) != splits.pixel_hash(pixels.T)
+
+
+def members_and_pairs(draw: st.DrawFn) -> tuple[list[ImageFile], dict[str, str], list[Pair]]:
+    places = st.integers(0, 39)
+    count = draw(st.integers(2, 40))
+    images = [
+        image(f"{n:02d}.png", f"p{draw(st.integers(0, 25))}", split=draw(st.sampled_from(["train", "train", "test"])))
+        for n in range(count)
+    ]
+    hashes = {entry.path: f"picture{draw(st.integers(0, 30))}" for entry in images}
+    twins = draw(st.lists(st.tuples(places, places), max_size=15))
+    pairs = [Pair(f"{min(a, b):02d}.png", f"{max(a, b):02d}.png", 0.97, False) for a, b in twins if a != b]
+    return images, hashes, pairs
+
+
+SETS = st.composite(members_and_pairs)()
+
+
+@settings(deadline=None, max_examples=60)
+@given(SETS, st.integers(0, 3))
+def test_nearly_equal_pictures_are_in_one_fold_and_one_group(
+    drawn: tuple[list[ImageFile], dict[str, str], list[Pair]], seed: int
+) -> None:
+    images, hashes, pairs = drawn
+    entries, report = splits.make_split(images, hashes, pairs=pairs, seed=seed)
+    by_path = {entry.path: entry for entry in entries}
+    for pair in pairs:
+        if pair.first in by_path and pair.second in by_path:
+            first, second = by_path[pair.first], by_path[pair.second]
+            assert (first.fold, first.group) == (second.fold, second.group)
+    assert report.pairs == pairs
+    # No group is in two folds; only the published test set, which numbers its patients anew, may use a name again.
+    folds = {(entry.group, entry.fold) for entry in entries}
+    assert len(folds) == len({(group, fold == "official") for group, fold in folds})
+
+
+@settings(deadline=None, max_examples=60)
+@given(SETS, SETS, st.integers(0, 3))
+def test_what_was_trained_on_before_is_never_measured_on(
+    drawn: tuple[list[ImageFile], dict[str, str], list[Pair]],
+    more: tuple[list[ImageFile], dict[str, str], list[Pair]],
+    seed: int,
+) -> None:
+    images, hashes, pairs = drawn
+    first, _ = splits.make_split(images, hashes, pairs=pairs[:1], seed=seed)
+    before = {entry.path: entry.fold for entry in first}
+    entries, _ = splits.make_split(images, hashes, pairs=[*pairs, *more[2]], before=before, seed=seed + 1)
+    groups: dict[tuple[str, bool], set[str]] = {}
+    for entry in entries:
+        groups.setdefault((entry.group, entry.fold == "official"), set()).add(before[entry.path])
+    for entry in entries:
+        if before[entry.path] == "train":
+            assert entry.fold in ("train", "official")
+        if len(groups[entry.group, entry.fold == "official"]) == 1:
+            assert entry.fold == before[entry.path], "a group that was wholly in one fold stays"
+
+
+def test_only_new_groups_are_assigned_anew() -> None:
+    images, hashes = many()
+    first, _ = splits.make_split(images[:150], {path: hashes[path] for path in sorted(hashes)[:150]}, seed=1)
+    before = {entry.path: entry.fold for entry in first}
+    entries, _ = splits.make_split(images, hashes, before=before, seed=2)
+    folds = {entry.path: entry.fold for entry in entries}
+    assert {path: folds[path] for path in before} == before
+    assert {folds[path] for path in set(folds) - set(before)} == set(splits.TRAINABLE)
+
+
+def test_of_two_folds_of_before_validation_comes_before_test() -> None:
+    images = [image("a.png", "p1"), image("b.png", "p2")]
+    pair = Pair("a.png", "b.png", 0.99, True)
+    entries, _ = splits.make_split(
+        images, {"a.png": "1", "b.png": "2"}, pairs=[pair], before={"a.png": "test", "b.png": "val"}
+    )
+    assert [entry.fold for entry in entries] == ["val", "val"]
+
+
+def test_a_training_picture_nearly_equal_to_a_published_test_picture_goes_with_it() -> None:
+    images = [image("a.png", "p1"), image("b.png", "p1"), image("c.png", "p9", split="test"), image("d.png", "p3")]
+    hashes = {entry.path: entry.path for entry in images}
+    entries, report = splits.make_split(images, hashes, pairs=[Pair("a.png", "c.png", 0.96, False)])
+    folds = {entry.path: entry.fold for entry in entries}
+    assert [folds[path] for path in ("a.png", "b.png", "c.png")] == ["official"] * 3, "the whole patient goes"
+    assert folds["d.png"] != "official"
+    assert all(not entry.duplicate_of for entry in entries), "a picture that is only nearly equal is used"
+    assert report.leaked == 0
+
+
+def test_a_group_is_named_after_the_first_of_those_that_were_joined() -> None:
+    images = [image("z.png", "p1"), image("a.png", "p7"), image("m.png", "p7"), image("q.png", "p3")]
+    hashes = {entry.path: entry.path for entry in images}
+    entries, _ = splits.make_split(images, hashes, pairs=[Pair("m.png", "z.png", 0.96, False)])
+    assert {entry.path: entry.group for entry in entries} == {
+        "a.png": "p1",
+        "m.png": "p1",
+        "z.png": "p1",
+        "q.png": "p3",
+    }
+
+
+def test_pairs_of_pictures_that_were_left_out_are_ignored() -> None:
+    images = [image("a.png", "p1"), image("b.png", "p2", "PNEUMONIA"), image("c.png", "p3"), image("d.png", "p4")]
+    hashes = {"a.png": "same", "b.png": "same", "c.png": "other", "d.png": "third"}
+    pairs = [Pair("a.png", "c.png", 0.99, False), Pair("b.png", "d.png", 0.99, False)]
+    entries, _ = splits.make_split(images, hashes, pairs=pairs)
+    assert [entry.path for entry in entries] == ["c.png", "d.png"]
+    assert entries[0].group != entries[1].group, "what was left out ties nothing together"
+
+
+def test_without_pairs_and_before_the_manifest_is_that_of_earlier_versions() -> None:
+    """A hash of the folds: an installed network's split can be made again by the same seed."""
+    images, hashes = many()
+    entries, _ = splits.make_split(images, hashes, seed=0)
+    listed = "\n".join(f"{entry.path} {entry.group} {entry.fold}" for entry in entries)
+    assert hashlib.sha256(listed.encode()).hexdigest()[:16] == "769da6d7b4bedad0"
 
 
 def test_duplicates_are_not_used() -> None:
