@@ -44,14 +44,17 @@ def histogram(audit: Audit) -> Figure:
         ):
             left.stairs(counts, survey.edges, fill=True, color=colour, alpha=0.35)
             left.stairs(counts, survey.edges, color=colour, lw=1.5, label=label)
-        left.set(yscale="log", ylim=(0.7, None), ylabel="pairs of pictures", title="All pairs")
+        left.set(ylabel="pairs of pictures", title="All pairs")
+        if (survey.same + survey.other).any():
+            left.set(yscale="log", ylim=(0.7, None))
         left.legend(frameon=False, loc="lower left")
-        share = np.array([(survey.nearest >= edge).mean() for edge in survey.edges])
+        pictures = max(1, len(survey.nearest))
+        share = np.array([(survey.nearest >= edge).sum() / pictures for edge in survey.edges])
         right.fill_between(survey.edges, share, color=BLUE, alpha=0.2)
         right.plot(survey.edges, share, color=BLUE, lw=2)
         right.set(ylim=(0, 1.02), ylabel="share of the pictures", title="Pictures that have another so much like them")
         right.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        reached = float((survey.nearest >= audit.threshold).mean())
+        reached = float((survey.nearest >= audit.threshold).sum() / pictures)
         right.plot([audit.threshold], [reached], "o", color=_INK, ms=5)
         right.annotate(f"{reached:.1%}", (audit.threshold, reached), (6, 6), textcoords="offset points", color=_INK)
         for axes in (left, right):
