@@ -14,13 +14,16 @@ import pytest
 from server.backend_directory import compose_backend_directory
 from server.environment import find_installation, free_ports
 from tests.server import tiny
+from tests.server.released import with_reference
 
 from .images import ROOT, lay_out
 
 
 @pytest.fixture(scope="session")
 def tiny_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.write_repository(tmp_path_factory.mktemp("tiny"), delay_us=0)
+    root = tiny.write_repository(tmp_path_factory.mktemp("tiny"), delay_us=0)
+    with_reference(root / "tiny/1", tiny.pictures(100))
+    return root
 
 
 @pytest.fixture(scope="session")

@@ -17,11 +17,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 
+from server.drift import from_metrics
 from server.environment import free_ports
 from tests.server import tiny
 
@@ -30,11 +32,15 @@ from .images import ROOT
 
 MONITORING = ROOT / "docker/monitoring"
 DASHBOARD: dict[str, Any] = json.loads((MONITORING / "grafana/dashboards/densescan.json").read_text())
-ALERTS: list[dict[str, Any]] = yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"][0]["rules"]
+GROUPS: list[dict[str, Any]] = yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"]
+RULES: list[dict[str, Any]] = [rule for group in GROUPS for rule in group["rules"]]
+ALERTS = [rule for rule in RULES if "alert" in rule]
+RECORDED = {rule["record"]: rule["expr"] for rule in RULES if "record" in rule}
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 EXPRESSIONS = {
     **{f"panel {panel['title']} {t['refId']}": t["expr"] for panel in PANELS for t in panel["targets"]},
     **{f"alert {rule['alert']}": rule["expr"] for rule in ALERTS},
+    **{f"rule {name}": expression for name, expression in RECORDED.items()},
     "autoscaler": yaml.safe_load((ROOT / "docker/k8s/prometheus-adapter.yaml").read_text())["rules"]["custom"][0][
         "metricsQuery"
     ],
@@ -93,8 +99,8 @@ def test_prometheus_reads_its_config() -> None:
 @pytest.mark.triton
 @pytest.mark.parametrize("where", EXPRESSIONS)
 def test_every_metric_that_is_asked_for_is_exported(container: Container, where: str) -> None:
-    known = set(re.findall(r"^(\w+)\{?", exported(container), re.MULTILINE)) | GPU_ONLY | {"up"}
-    asked = set(re.findall(r"\b(?:nv_\w+|up)\b(?=[{\[])", EXPRESSIONS[where]))
+    known = set(re.findall(r"^(\w+)\{?", exported(container), re.MULTILINE)) | GPU_ONLY | {"up"} | RECORDED.keys()
+    asked = set(re.findall(r"\b(?:nv_\w+|up)\b(?=[{\[])|\bdensescan[_:][\w:]+", EXPRESSIONS[where]))
     assert asked, "no metric was found in the expression"
     assert asked <= known
 
@@ -113,7 +119,7 @@ def test_the_dashboard_shows_what_an_operator_looks_for() -> None:
     titles = " ".join(panel["title"] for panel in PANELS)
     for wanted in ("Requests by outcome", "Where a request's time goes", "Images a batch", "Queue depth", "Refusals"):
         assert wanted in titles
-    assert {"CPU", "GPU"} <= {panel["title"] for panel in PANELS}
+    assert {"CPU", "GPU", "Drift of the answers"} <= {panel["title"] for panel in PANELS}
     assert all(panel["description"] for panel in PANELS)
 
 
@@ -183,7 +189,10 @@ def prometheus(container: Container, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("prometheus")
     config = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
     config["global"]["scrape_interval"] = "1s"
-    config["rule_files"] = [str(MONITORING / "alerts.yml")]
+    config["global"]["evaluation_interval"] = "1s"
+    rules = {"groups": [{key: group[key] for key in ("name", "rules")} for group in GROUPS]}  # none waits minutes
+    (folder / "alerts.yml").write_text(yaml.safe_dump(rules))
+    config["rule_files"] = [str(folder / "alerts.yml")]
     (job,) = config["scrape_configs"]
     del job["dns_sd_configs"]
     job["static_configs"] = [{"targets": [f"127.0.0.1:{container.metrics}"]}]
@@ -224,7 +233,7 @@ def ask(prometheus: str, container: Container) -> Callable[[str], list[dict[str,
         while time.monotonic() < deadline:
             infer(client)
             with contextlib.suppress(OSError):
-                if answer('rate(nv_inference_exec_count{model="tiny"}[10s]) > 0'):
+                if answer('rate(nv_inference_exec_count{model="tiny"}[10s]) > 0') and answer("densescan:drift:index"):
                     return answer
             time.sleep(0.2)
     pytest.fail("Prometheus has no rate of executions after 30 s")
@@ -247,3 +256,27 @@ def test_the_autoscalers_metric_is_the_mean_time_in_the_queue(ask: Callable[...,
     expression = EXPRESSIONS["autoscaler"].replace("<<.GroupBy>>", "instance")
     (answer,) = ask(expression.replace("<<.LabelMatchers>>", 'job="densescan"'))
     assert 0 < float(answer["value"][1]) < 1000
+
+
+@pytest.mark.triton
+@pytest.mark.slow
+def test_prometheus_and_the_command_have_one_index(
+    ask: Callable[..., list[dict[str, Any]]], container: Container
+) -> None:
+    """The rules do with what Prometheus recorded what `python -m server.drift` does with the metrics."""
+    from densescan.drift import stability_index
+
+    (compared,) = from_metrics(exported(container))
+    seen = np.zeros_like(compared.seen)
+    deadline = time.monotonic() + 20
+    while abs(seen.sum() - compared.seen.sum()) > 0.2 * compared.seen.sum():  # it rounds at the ends of the time
+        assert time.monotonic() < deadline, (seen, compared.seen)
+        time.sleep(1)
+        for series in ask("densescan:answers:day"):
+            at = (
+                compared.labels.index(series["metric"]["label"]),
+                compared.edges.index(float(series["metric"]["confidence"])),
+            )
+            seen[at] = float(series["value"][1])
+        (index,) = ask("densescan:drift:index")
+    assert float(index["value"][1]) == pytest.approx(stability_index(seen, compared.released), rel=0.05)

@@ -23,9 +23,8 @@ from server.drift import DriftError, app, from_answers, from_metrics, picture, r
 from . import fake_pb_utils, tiny
 from .conftest import arguments
 from .fake_pb_utils import Request
-from .released import release
+from .released import LABELS, release, with_reference
 
-LABELS = ["a", "b", "c"]
 
 counts = hnp.arrays(np.float64, (3, 5), elements=st.integers(0, 10_000).map(float))
 
@@ -80,16 +79,6 @@ def like_the_release(count: int, seed: int) -> np.ndarray:
 def shifted(count: int, seed: int) -> np.ndarray:
     """The same from a device that shows everything darker."""
     return like_the_release(count, seed) // 4
-
-
-def with_reference(folder: Path, pictures: np.ndarray, edges: tuple[float, ...] = (0.0, 0.6, 0.8, 0.95)) -> Path:
-    """A version folder of the tiny network with the counts of its release in the card."""
-    release(folder)
-    card = json.loads((folder / "model.json").read_text())
-    table = drift.count(tiny.expected_probabilities(pictures), edges).astype(int).tolist()
-    card["drift"] = {"edges": list(edges), "answers": dict(zip(LABELS, table, strict=True))}
-    (folder / "model.json").write_text(json.dumps(card))
-    return folder
 
 
 class TestCounting:
