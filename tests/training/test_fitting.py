@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from densescan.tasks import XRAY
 from training import commands, fitting, layouts, network
 from training.data import Fold, load_fold
 from training.manifest import Entry, write_manifest
+from training.network import WeightsUnavailable
 from training.recipes import SMOKE, Phase
-from training.runs import Run, RunError
+from training.runs import Run, RunError, write_json
 
 pytestmark = pytest.mark.slow
 
@@ -73,6 +75,87 @@ def test_another_training_does_not_take_over_the_folder(tmp_path: Path, manifest
     with pytest.raises(RunError, match="another weights"):
         fitting.start_run(tmp_path / "run", XRAY, RECIPE, "imagenet", manifest)
     fitting.start_run(tmp_path / "run", XRAY, replace(RECIPE, dropout=0.1), "none", manifest, overwrite=True)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A file that stands for weights: what a run records of it does not depend on what is in it."""
+    path = tmp_path / "start.keras"
+    path.write_bytes(b"some weights")
+    return path
+
+
+def begun(run: Run) -> Run:
+    run.state.epoch = 1
+    run.save_state()
+    return run
+
+
+def test_a_run_records_what_was_in_the_file_it_began_with(tmp_path: Path, manifest: Path, weights: Path) -> None:
+    run = fitting.start_run(tmp_path / "run", XRAY, RECIPE, str(weights), manifest)
+    settings = fitting.read_settings(run)
+    assert settings["weights"] == str(weights)
+    assert settings["weights_sha256"] == hashlib.sha256(b"some weights").hexdigest()
+    for name in ("none", "imagenet"):
+        assert (
+            fitting.read_settings(fitting.start_run(tmp_path / name, XRAY, RECIPE, name, manifest))["weights_sha256"]
+            is None
+        )
+
+
+def test_a_run_is_not_resumed_from_a_file_that_was_changed_since(tmp_path: Path, manifest: Path, weights: Path) -> None:
+    begun(fitting.start_run(tmp_path / "run", XRAY, RECIPE, str(weights), manifest))
+    weights.write_bytes(b"other weights")
+    with pytest.raises(RunError, match=r"began with the weights .*start\.keras of SHA-256 .* the file was changed"):
+        fitting.start_run(tmp_path / "run", XRAY, RECIPE, str(weights), manifest)
+    weights.write_bytes(b"some weights")
+    assert fitting.start_run(tmp_path / "run", XRAY, RECIPE, str(weights), manifest).state.epoch == 1
+
+
+def test_a_run_is_resumed_from_the_same_file_wherever_it_stands_now(
+    tmp_path: Path, manifest: Path, weights: Path
+) -> None:
+    fitting.start_run(tmp_path / "run", XRAY, RECIPE, str(weights), manifest)
+    moved = weights.rename(tmp_path / "moved.keras")
+    run = fitting.start_run(tmp_path / "run", XRAY, RECIPE, str(moved), manifest)
+    settings = fitting.read_settings(run)
+    assert settings["weights"] == str(moved), "the training reads it from there"
+    assert settings["versions"]
+    assert settings["started"]
+
+
+def test_a_run_that_has_begun_needs_the_file_no_more_and_one_that_has_not_does(
+    tmp_path: Path, manifest: Path, weights: Path
+) -> None:
+    run = fitting.start_run(tmp_path / "run", XRAY, RECIPE, str(weights), manifest)
+    weights.unlink()
+    with pytest.raises(WeightsUnavailable, match="no weights at"):
+        fitting.start_run(tmp_path / "run", XRAY, RECIPE, str(weights), manifest)
+    begun(run)
+    assert fitting.start_run(tmp_path / "run", XRAY, RECIPE, str(weights), manifest).state.epoch == 1
+
+
+def test_no_folder_is_made_or_emptied_for_weights_that_are_not_there(tmp_path: Path, manifest: Path) -> None:
+    with pytest.raises(WeightsUnavailable, match="no weights at"):
+        fitting.start_run(tmp_path / "run", XRAY, RECIPE, "gone.keras", manifest)
+    assert not (tmp_path / "run").exists()
+    run = fitting.start_run(tmp_path / "run", XRAY, RECIPE, "none", manifest)
+    with pytest.raises(WeightsUnavailable, match="no weights at"):
+        fitting.start_run(tmp_path / "run", XRAY, RECIPE, "gone.keras", manifest, overwrite=True)
+    assert run.settings.is_file()
+
+
+def test_a_run_of_before_the_hash_was_recorded_is_resumed_by_the_files_name(
+    tmp_path: Path, manifest: Path, weights: Path
+) -> None:
+    run = begun(fitting.start_run(tmp_path / "run", XRAY, RECIPE, str(weights), manifest))
+    settings = fitting.read_settings(run)
+    del settings["weights_sha256"]
+    write_json(run.settings, settings)
+    weights.write_bytes(b"whatever")
+    assert fitting.start_run(tmp_path / "run", XRAY, RECIPE, str(weights), manifest).state.epoch == 1
+    with pytest.raises(RunError, match="another weights"):
+        fitting.start_run(tmp_path / "run", XRAY, RECIPE, "elsewhere.keras", manifest)
 
 
 def test_a_loss_that_is_no_number_ends_the_training_with_advice(
