@@ -24,7 +24,15 @@ MAX_CALLERS = 256
 MAX_SECONDS = 600.0
 
 
-@app.command("bench")
+@app.command(
+    "bench",
+    help="Measure how fast the server answers.\n\n"
+    "[bold]Examples[/bold]\n\n"
+    "  densescan bench xray\n"
+    "  densescan bench mri slice.png -c 1 -c 8 -c 32 --seconds 20 --json\n\n"
+    "Every caller waits for its answer before it asks again. Reading and preprocessing the picture counts, so the "
+    "figure is what a program with this SDK gets on this machine; loadtest/ holds the larger measurements.",
+)
 def _bench(
     task: Annotated[str, typer.Argument(metavar="TASK", help=f"One of {', '.join(TASKS)}.")],
     file: Annotated[
@@ -39,11 +47,6 @@ def _bench(
     url: Url = None,
     timeout: Timeout = DEFAULT_TIMEOUT_S,
 ) -> None:
-    """Measure how fast the server answers: densescan bench xray -c 1 -c 8 --seconds 5.
-
-    Every caller waits for its answer before it asks again. Reading and preprocessing the picture counts, so the
-    figure is what a program with this SDK gets on this machine; loadtest/ holds the larger measurements.
-    """
     if task not in TASKS:
         raise typer.BadParameter(f"choose one of {', '.join(TASKS)}", param_hint="TASK")
     chosen = TASKS[task]

@@ -10,10 +10,12 @@ from typing import Annotated, NoReturn
 import typer
 
 from ._cli_files import Sources, expand
+from ._cli_groups import ByTask, InOrderOfUse
 from ._cli_rows import csv_header, csv_row, json_row
 from ._cli_run import tell_untried, watched
 from ._options import OPTIONS
-from ._settings import DEFAULT_TIMEOUT_S, URL_VARIABLE, resolve_url
+from ._settings import DEFAULT_TIMEOUT_S, DEFAULT_URL, URL_VARIABLE, resolve_url
+from ._targets import credentials
 from .cli_tables import Row, failure_lines, make_console, print_classifications, status_table, warning_lines
 from .client import Client
 from .errors import DeadlineExceeded, DensescanError, ModelNotFound, Overloaded, ServerUnavailable
@@ -41,33 +43,47 @@ class Form(Enum):
 
 _EXIT_CODES = """
 
-[bold]Exit codes[/bold]  0 all were classified · 1 some file could not be · 2 usage · 3 the server could not answer
+[bold]Exit codes[/bold]
+
+  0  every picture was answered
+  1  some file could not be read or answered
+  2  wrong usage
+  3  the server could not answer: it is absent, overloaded or too slow
 """
 
+_HELP: dict[str, list[str]] = {"help_option_names": ["-h", "--help"]}
+
 app = typer.Typer(
+    cls=InOrderOfUse,
     rich_markup_mode="rich",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help=f"""Classify chest X-rays and brain MRI slices with a densescan server.
-
-    [bold]Try it[/bold] without a picture of your own:
-
-      densescan status
-      densescan phantom xray -o film.png
-      densescan classify xray film.png
-
-    The server's address is --url, else the variable {URL_VARIABLE}, else localhost:8001. Certificates, tokens and
-    retries have variables too: see docs/sdk.md.
-
-    {RESEARCH_ONLY}
-    """,
+    context_settings=_HELP,
+    help="Classify chest X-rays and brain MRI slices with a densescan server.\n\n"
+    "[bold]Try it[/bold] without a picture of your own:\n\n"
+    "  densescan status\n"
+    "  densescan phantom xray -o film.png\n"
+    "  densescan classify xray film.png\n"
+    "  densescan explain xray film.png -o out\n\n"
+    f"The server's address is --url, else the variable {URL_VARIABLE}, else {DEFAULT_URL}. Certificates, tokens, "
+    "retries and limits have variables too: docs/sdk.md lists them.\n\n"
+    f"{RESEARCH_ONLY}",
 )
-classify_app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True, help="Classify pictures.")
-phantom_app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True, help="Draw a synthetic picture to try.")
+
+
+def by_task(help: str) -> typer.Typer:
+    """A group with a command for each task."""
+    return typer.Typer(cls=ByTask, rich_markup_mode="rich", no_args_is_help=True, context_settings=_HELP, help=help)
+
+
+classify_app = by_task("Say what chest X-rays or brain MRI slices show.")
+phantom_app = by_task("Draw a synthetic picture, to try the rest with.")
 app.add_typer(classify_app, name="classify")
 app.add_typer(phantom_app, name="phantom")
 
-Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="Pictures, patterns, or folders of pictures.")]
+Files = Annotated[
+    list[Path], typer.Argument(metavar="FILE", help="Pictures or DICOM files, quoted patterns, or folders of them.")
+]
 Url = Annotated[
     str | None,
     typer.Option("--url", envvar=URL_VARIABLE, metavar="HOST:PORT", help="gRPC address of the server."),
@@ -78,6 +94,12 @@ Timeout = Annotated[
     float,
     typer.Option(
         "--timeout", envvar=OPTIONS["timeout_s"], min=0.001, metavar="SECONDS", help="Longest wait per picture."
+    ),
+]
+Wait = Annotated[
+    float,
+    typer.Option(
+        "--timeout", envvar=OPTIONS["timeout_s"], min=0.001, metavar="SECONDS", help="Longest wait for the answer."
     ),
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to save it.")]
@@ -152,13 +174,22 @@ def _classify_mri(
     _classify(MRI, files, _form(as_json, as_csv), url=url, threshold=None, timeout_s=timeout)
 
 
-@app.command("status")
+@app.command(
+    "status",
+    help="""Say whether the server is ready, and what it serves; exit code 3 if it is not.
+
+    [bold]Examples[/bold]
+
+      densescan status
+      densescan status --url gpu-box:8001 --json
+      until densescan status > /dev/null 2>&1; do sleep 1; done
+    """,
+)
 def _status(
     url: Url = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
-    timeout: Timeout = DEFAULT_TIMEOUT_S,
+    timeout: Wait = DEFAULT_TIMEOUT_S,
 ) -> None:
-    """Say whether the server is ready, and what it serves; exit code 3 if it is not."""
     with _client(url, timeout) as client:
         try:
             status = client.status()
@@ -245,9 +276,11 @@ def _exit_code(rows: list[Row]) -> Exit:
 
 def _client(url: str | None, timeout_s: float) -> Client:
     try:
-        return Client(resolve_url(url), timeout_s=timeout_s)
+        client = Client(resolve_url(url), timeout_s=timeout_s)
+        credentials(client._options)  # certificates that cannot be read are a mistake of usage, too
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    return client
 
 
 def _give_up(error: DensescanError) -> NoReturn:

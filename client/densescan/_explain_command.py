@@ -22,6 +22,7 @@ from ._commands import (
     _client,
     _exit_code,
     app,
+    by_task,
 )
 from ._figures import contact_sheet
 from ._settings import DEFAULT_TIMEOUT_S
@@ -34,9 +35,7 @@ from .tasks import MRI, RESEARCH_ONLY, XRAY, Task
 SHEET_ROWS = 10
 """Pictures on one contact sheet; more make further sheets."""
 
-explain_app = typer.Typer(
-    rich_markup_mode="rich", no_args_is_help=True, help="Show with Grad-CAM what speaks for a label."
-)
+explain_app = by_task("Show with Grad-CAM what speaks for a label.")
 app.add_typer(explain_app, name="explain")
 
 Output = Annotated[
@@ -50,13 +49,11 @@ Alpha = Annotated[
 ]
 Colormap = Annotated[str, typer.Option("--colormap", metavar="NAME", help=f"One of {', '.join(COLORMAPS)}.")]
 
-_WRITES = """
-
-Writes FILE.png, the overlay, for each picture (FILE-001.png and so on for the frames of a DICOM series), and
-contact-sheet.png with all of them: original, map, overlay and the probabilities as bars.
-
-[bold]Exit codes[/bold]  as of densescan classify
-"""
+_WRITES = (
+    "\n\nWrites FILE.png, the overlay, for each picture, or FILE-001.png and so on for the frames of a DICOM series; "
+    "and contact-sheet.png with all of them: original, map, overlay and the probabilities as bars.\n\n"
+    "[bold]Exit codes[/bold]  as of densescan classify\n"
+)
 
 
 @explain_app.command(

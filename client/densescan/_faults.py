@@ -85,6 +85,11 @@ def _translate(code: str, details: str, call: Call) -> DensescanError:
         return _unavailable(code, details, call)
     if code == "DEADLINE_EXCEEDED":
         return _too_late(call)
+    if code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
+        return InferenceFailed(
+            f"{call.url} refused to answer for {call.about}: {details or 'no reason given'} ({code}). "
+            "Check what proves who you are: metadata, or client_certificate."
+        )
     return InferenceFailed(
         f"{call.url} could not answer for {call.about}: {details or 'no reason given'} ({code or 'no status'}). "
         "The server's log says more."
@@ -109,7 +114,9 @@ def _unavailable(code: str, details: str, call: Call) -> ServerUnavailable:
             f"what answers at {call.url} does not speak Triton's gRPC protocol: {details}. "
             "Triton's gRPC port is usually 8001; 8000 is HTTP and 8002 metrics."
         )
-    return ServerUnavailable(f"no server available at {call.url} for {call.about}: {details}. {_HOW_TO_START}")
+    meaning = next((meaning for words, meaning in _MEANINGS.items() if words in text), None)
+    reason = details if meaning is None else f"{meaning} ({details})"
+    return ServerUnavailable(f"no server available at {call.url}: {reason or 'no reason given'}. {_HOW_TO_START}")
 
 
 def _too_late(call: Call) -> ServerUnavailable | DeadlineExceeded:
@@ -121,4 +128,15 @@ def _too_late(call: Call) -> ServerUnavailable | DeadlineExceeded:
     )
 
 
-_HOW_TO_START = "Start one, or give the address of another with Client(url), --url or DENSESCAN_URL."
+_MEANINGS = {
+    "connection refused": "nothing listens there",
+    "name not found": "nobody knows a machine of that name",
+    "name resolution": "nobody knows a machine of that name",
+    "handshake": "the two do not agree on TLS: check the certificates, and whether the server has TLS at all",
+}
+"""What gRPC's words mean to those who do not know its parts."""
+
+_HOW_TO_START = (
+    "Start one (in a clone of densescan: make serve), or give the address of another with Client(url), --url or "
+    "DENSESCAN_URL."
+)

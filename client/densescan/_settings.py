@@ -32,11 +32,14 @@ def resolve_url(url: str | None) -> str:
     """The gRPC address to call, or several with commas between: `url`, else DENSESCAN_URL, else ``localhost:8001``.
 
     Raises:
-        ValueError: It is a web address, which is Triton's HTTP port and not the gRPC one.
+        ValueError: It is a web address, which is Triton's HTTP port and not the gRPC one; or it has no port.
     """
     address = (url or os.environ.get(URL_VARIABLE, "")).strip() or DEFAULT_URL
-    if any(part.strip().startswith(("http://", "https://", "grpc://")) for part in address.split(",")):
-        raise ValueError(f"address {address!r}: give host:port of the gRPC endpoint, such as {DEFAULT_URL}")
+    for part in map(str.strip, address.split(",")):
+        if part.startswith(("http://", "https://", "grpc://")):
+            raise ValueError(f"address {part!r}: give host:port of the gRPC endpoint, such as {DEFAULT_URL}")
+        if part and ":" not in part:  # gRPC would take 443
+            raise ValueError(f"address {part!r} has no port: Triton's gRPC port is usually {part}:8001")
     return address
 
 

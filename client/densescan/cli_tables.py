@@ -10,13 +10,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .errors import DensescanError, InvalidImage
+from .errors import DensescanError, InvalidImage, ModelNotFound, ServerUnavailable
 from .results import Classification
 from .status import ServerStatus
 from .tasks import Task
 
 Row: TypeAlias = tuple[str, Classification | DensescanError]
 """How a picture was named, and what became of it."""
+
+# One names the picture itself, the others would meet every picture.
+_WITHOUT_NAME = (InvalidImage, ServerUnavailable, ModelNotFound)
 
 # Wider than any table: what is piped into a file or another program is never cut.
 _PIPE_WIDTH = 10_000
@@ -78,9 +81,9 @@ def _cells(task: Task, result: Classification, narrow: bool) -> list[Text]:
 
 
 def failure_lines(rows: Sequence[Row]) -> list[str]:
-    """One line for each picture that could not be classified: its name and why."""
+    """One line for each picture that could not be classified: its name and why, unless it was not its fault."""
     return [
-        str(outcome) if isinstance(outcome, InvalidImage) else f"{name}: {outcome}"
+        str(outcome) if isinstance(outcome, _WITHOUT_NAME) else f"{name}: {outcome}"
         for name, outcome in rows
         if isinstance(outcome, DensescanError)
     ]

@@ -279,6 +279,8 @@ def test_a_deadline_is_exit_code_3(fake: FakeTriton, film_path: Path) -> None:
         ["classify", "xray", "a.png", "--timeout", "0"],
         ["classify", "xray", "a.png", "--url", "http://localhost:8000"],
         ["classify", "ct", "a.png"],
+        ["classify"],
+        ["status", "--url", "gpu-box"],
         ["bench", "ct"],
         ["bench", "xray", "no-such-file.png"],
         ["bench", "xray", "--callers", "0"],
@@ -288,6 +290,28 @@ def test_a_deadline_is_exit_code_3(fake: FakeTriton, film_path: Path) -> None:
 )
 def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
     assert run(*arguments).exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["classify", "explain", "phantom"])
+def test_whoever_leaves_out_the_task_is_told_how_to_name_it(command: str) -> None:
+    done = run(command, "film.png")
+    assert done.exit_code == 2
+    told = " ".join(done.stderr.replace("│", " ").split())
+    assert "say xray (chest X-ray) or mri (brain MRI slice) first" in told
+    assert f"{command} xray FILE" in told
+
+
+def test_certificates_that_cannot_be_read_are_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DENSESCAN_CA_CERTIFICATE", "nowhere.pem")
+    done = run("status", url=DEAD)
+    assert done.exit_code == 2
+    assert "nowhere.pem cannot be read" in done.stderr
+
+
+def test_the_commands_are_listed_as_they_are_needed() -> None:
+    names = ["classify", "explain", "status", "bench", "phantom"]
+    listed = [line.split()[1] for line in run("--help").stdout.splitlines() if line.startswith("│ ")]
+    assert [name for name in listed if name in names] == names
 
 
 def test_a_folder_without_pictures_is_wrong_usage(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from densescan.cli_tables import Row, decision_line, failure_lines, make_console, print_classifications
-from densescan.errors import InvalidImage, Overloaded
+from densescan.errors import InvalidImage, Overloaded, ServerUnavailable
 from densescan.results import Classification
 from densescan.tasks import MRI, TASKS, XRAY, Task
 
@@ -56,9 +56,10 @@ def test_failures_are_listed_by_name_and_reason() -> None:
         ("a.png", InvalidImage("a.png", "is empty")),
         row(XRAY, "b.png"),
         ("c.png", Overloaded("the queue is full")),
+        ("d.png", ServerUnavailable("nobody is there")),
     ]
-    assert failure_lines(rows) == ["a.png: is empty", "c.png: the queue is full"]
-    assert printed(XRAY, rows, width=120).count("failed") == 2
+    assert failure_lines(rows) == ["a.png: is empty", "c.png: the queue is full", "nobody is there"]
+    assert printed(XRAY, rows, width=120).count("failed") == 3
 
 
 def test_the_rule_of_decision_is_named_with_the_model() -> None:

@@ -48,6 +48,25 @@ def test_a_status_has_one_meaning(code: str, details: str, expected: type[Denses
     assert details in str(error) or code == "DEADLINE_EXCEEDED"
 
 
+@pytest.mark.parametrize(
+    ("details", "meaning"),
+    [
+        ("failed to connect to all addresses; Connection refused", "nothing listens there"),
+        ("errors resolving a: Domain name not found", "nobody knows a machine of that name"),
+        ("Ssl handshake failed (TSI_PROTOCOL_FAILURE)", "check the certificates"),
+    ],
+)
+def test_words_of_grpc_are_put_into_plain_ones(details: str, meaning: str) -> None:
+    said = str(translate("StatusCode.UNAVAILABLE", details, CALL))
+    assert meaning in said
+    assert said.index(meaning) < said.index(details)
+
+
+@pytest.mark.parametrize("code", ["UNAUTHENTICATED", "PERMISSION_DENIED"])
+def test_refused_credentials_are_called_so(code: str) -> None:
+    assert "metadata, or client_certificate" in str(translate(f"StatusCode.{code}", "no token", CALL))
+
+
 def test_an_error_without_a_status_is_a_failed_inference() -> None:
     assert type(translate(None, "odd", CALL)) is InferenceFailed
 

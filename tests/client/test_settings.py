@@ -23,6 +23,17 @@ def test_a_web_address_is_refused_with_the_form_that_is_expected(url: str) -> No
         resolve_url(url)
 
 
+@pytest.mark.parametrize("url", ["gpu-box", "gpu-1:8001,gpu-2"])
+def test_an_address_without_a_port_is_refused_and_not_taken_for_port_443(url: str) -> None:
+    with pytest.raises(ValueError, match=r"has no port: .*:8001"):
+        resolve_url(url)
+
+
+@pytest.mark.parametrize("url", ["gpu-1:8001, gpu-2:8001,", "dns:///gpu:8001", "[::1]:8001", "unix:/tmp/triton"])
+def test_every_form_of_address_is_taken_as_it_is(url: str) -> None:
+    assert resolve_url(url) == url
+
+
 @pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), float("inf")])
 def test_a_time_limit_is_positive_and_finite(timeout_s: float) -> None:
     with pytest.raises(ValueError, match="timeout_s"):
