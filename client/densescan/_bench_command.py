@@ -12,7 +12,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from ._benching import Measurement, measure
+from ._benching import Measurement, measure, measure_many
 from ._commands import AsJson, Exit, Timeout, Url, _client, _give_up, app
 from ._settings import DEFAULT_TIMEOUT_S
 from .cli_tables import make_console
@@ -43,6 +43,9 @@ def _bench(
         typer.Option("--callers", "-c", min=1, max=MAX_CALLERS, help="How many ask at once; may be given again."),
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.1, max=MAX_SECONDS, help="How long, for each number of callers.")] = 5,
+    many: Annotated[
+        bool, typer.Option("--many", help="Measure classify_many as well, with as many in flight.")
+    ] = False,
     as_json: AsJson = False,
     url: Url = None,
     timeout: Timeout = DEFAULT_TIMEOUT_S,
@@ -55,9 +58,10 @@ def _bench(
     with _client(url, timeout) as client:
         try:
             for count in callers or [1, 8]:
-                measured.append(measure(client, chosen, image, callers=count, seconds=seconds))
-                if as_json:
-                    typer.echo(json.dumps({"task": task, **asdict(measured[-1])}))
+                for way in (measure, measure_many) if many else (measure,):
+                    measured.append(way(client, chosen, image, callers=count, seconds=seconds))
+                    if as_json:
+                        typer.echo(json.dumps({"task": task, **asdict(measured[-1])}))
         except InvalidImage as error:
             raise typer.BadParameter(f"{file}: {error.reason}", param_hint="FILE") from error
         except DensescanError as error:
@@ -85,5 +89,7 @@ def _table(measured: list[Measurement]) -> Table:
     for each in measured:
         times = ["-" if value is None else f"{value:.1f}" for value in (each.p50_ms, each.p95_ms, each.p99_ms)]
         failed = ", ".join(f"{count} {name}" for name, count in each.failed.items()) or "0"
-        table.add_row(str(each.callers), f"{each.images_per_s:.1f}", *times, failed)
+        table.add_row(
+            f"{'many, ' if each.way == 'many' else ''}{each.callers}", f"{each.images_per_s:.1f}", *times, failed
+        )
     return table

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ class Measurement:
     """What came out.
 
     Attributes:
+        way: ``single`` calls in threads, or ``many`` by one call of `Client.classify_many`.
         callers: How many asked at once.
         seconds: How long they did.
         images_per_s: Answers a second of all of them together.
@@ -29,6 +31,7 @@ class Measurement:
         failed: Errors by their type.
     """
 
+    way: str
     callers: int
     seconds: float
     images_per_s: float
@@ -69,4 +72,28 @@ def measure(client: Client, task: Task, image: ImageSource, *, callers: int, sec
         thread.join()
     elapsed = time.perf_counter() - start
     p50, p95, p99 = np.percentile(np.array(times) * 1000, [50, 95, 99]).tolist() if times else (None, None, None)
-    return Measurement(callers, elapsed, len(times) / elapsed, p50, p95, p99, dict(failed))
+    return Measurement("single", callers, elapsed, len(times) / elapsed, p50, p95, p99, dict(failed))
+
+
+def measure_many(client: Client, task: Task, image: ImageSource, *, callers: int, seconds: float) -> Measurement:
+    """Have `Client.classify_many` keep `callers` pictures in flight; what one of them takes is not measured.
+
+    Raises:
+        DensescanError: The first request fails, which is not counted.
+    """
+    client.classify(task, image)
+    start = time.perf_counter()
+    failed: Counter[str] = Counter()
+    answered = 0
+
+    def pictures() -> Iterator[ImageSource]:
+        while time.perf_counter() < start + seconds:
+            yield image
+
+    for outcome in client.classify_many(task, pictures(), in_flight=callers):
+        if isinstance(outcome, DensescanError):
+            failed[type(outcome).__name__] += 1
+        else:
+            answered += 1
+    elapsed = time.perf_counter() - start
+    return Measurement("many", callers, elapsed, answered / elapsed, None, None, None, dict(failed))

@@ -199,6 +199,18 @@ def test_bench_measures_each_number_of_callers(fake: FakeTriton, film_path: Path
     assert "images/s" in table.stdout
 
 
+def test_bench_measures_batches_beside_single_calls(fake: FakeTriton) -> None:
+    done = run("bench", "xray", "-c", 3, "--seconds", 0.3, "--many", "--json", url=fake.url)
+    assert done.exit_code == 0, done.output
+    single, many = map(json.loads, done.stdout.splitlines())
+    assert [(each["way"], each["callers"]) for each in (single, many)] == [("single", 3), ("many", 3)]
+    assert many["images_per_s"] > 5
+    assert many["p50_ms"] is None
+    answered = (single["images_per_s"] * single["seconds"]) + (many["images_per_s"] * many["seconds"])
+    assert len(fake.asked("ModelInfer")) == pytest.approx(answered + 2, abs=1e-6)
+    assert "many, 3" in run("bench", "xray", "-c", 3, "--seconds", 0.1, "--many", url=fake.url).stdout
+
+
 def test_bench_counts_what_failed_and_says_so(fake: FakeTriton) -> None:
     answered = iter([True])
 

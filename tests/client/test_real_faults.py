@@ -171,6 +171,38 @@ def test_of_several_servers_one_may_die(server: EmbeddedTriton, repository: Path
         killer.join()
 
 
+@pytest.mark.slow
+def test_an_unloaded_model_is_not_found_until_it_is_loaded_again(repository: Path) -> None:
+    from tritonclient.grpc import InferenceServerClient
+
+    name = "xray_densenet121"
+    options = ["--model-control-mode=explicit", "--load-model=*"]
+    with (
+        EmbeddedTriton(repository, models=[name], exit_timeout_s=2, extra_options=options) as server,
+        Client(server.grpc_url) as client,
+        InferenceServerClient(server.grpc_url) as control,
+    ):
+        assert client.classify_xray(BRIGHT).label == "PNEUMONIA"
+        unloading = threading.Timer(0.3, control.unload_model, [name])
+        unloading.start()
+        outcomes: list[Any] = []
+        end = time.monotonic() + 20
+        while time.monotonic() < end and not any(isinstance(each, DensescanError) for each in outcomes):
+            outcomes += client.classify_many("xray", [BRIGHT] * 8)
+        unloading.join()
+        assert isinstance(outcomes[0], Classification)
+        refused = [each for each in outcomes if not isinstance(each, Classification)]
+        assert {type(each) for each in refused} == {ModelNotFound}, (
+            "requests under way are answered, later ones refused"
+        )
+        assert f"{server.grpc_url} does not serve {name}" in str(refused[0])
+        with takes(0, 4), pytest.raises(ModelNotFound):
+            client.classify_xray(BRIGHT)
+        assert [model.ready for model in client.status().models] == [False]
+        control.load_model(name)
+        assert client.classify_xray(BRIGHT).label == "PNEUMONIA"
+
+
 def _executed(server: EmbeddedTriton, model: str) -> int:
     from tritonclient.grpc import InferenceServerClient
 
