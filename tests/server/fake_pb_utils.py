@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -83,7 +84,8 @@ def triton_string_to_numpy(name: str) -> Any:
 class Metric:
     def __init__(self, family: str, labels: dict[str, str]) -> None:
         self.family, self.labels, self.value = family, labels, 0.0
-        _METRICS.append(self)
+        _METRICS.add(self)
+        weakref.finalize(self, GONE.append, "series")
 
     def increment(self, value: float) -> None:
         self.value += value
@@ -97,22 +99,26 @@ class MetricFamily:
 
     def __init__(self, name: str, description: str, kind: str) -> None:
         self.name = name
+        weakref.finalize(self, GONE.append, "family")
 
     def Metric(self, labels: dict[str, str]) -> Metric:
         return Metric(self.name, labels)
 
 
-_METRICS: list[Metric] = []
+_METRICS: weakref.WeakSet[Metric] = weakref.WeakSet()
+GONE: list[str] = []
+"""What was let go, in order: the real ones tell Triton, which must still be there."""
 
 
 def forget_metrics() -> None:
     _METRICS.clear()
+    GONE.clear()
 
 
 def metrics() -> str:
     """What the metrics' address would show."""
     lines = []
-    for metric in _METRICS:
+    for metric in sorted(_METRICS, key=lambda one: (one.family, *one.labels.values())):
         labels = ",".join(f'{key}="{value}"' for key, value in metric.labels.items())
         lines.append(f"{metric.family}{{{labels}}} {metric.value:g}\n")
     return "".join(lines)

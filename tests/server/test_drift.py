@@ -25,7 +25,6 @@ from .conftest import arguments
 from .fake_pb_utils import Request
 from .released import LABELS, release, with_reference
 
-
 counts = hnp.arrays(np.float64, (3, 5), elements=st.integers(0, 10_000).map(float))
 
 
@@ -111,10 +110,11 @@ class TestCounting:
         assert comparison.released.sum() == 700
 
     def test_all_series_are_there_before_the_first_answer(self, module: types.ModuleType, folder: Path) -> None:
-        self.backend(module, folder)
+        backend = self.backend(module, folder)
         (comparison,) = from_metrics(fake_pb_utils.metrics())
         assert comparison.seen.shape == (3, 4)
         assert comparison.seen.sum() == 0
+        backend.finalize()
 
     def test_warm_up_is_not_counted(self, module: types.ModuleType, folder: Path) -> None:
         backend = self.backend(module, folder, model_warmup=[{"batch_size": 2, "count": 2}, {"batch_size": 1}])
@@ -124,7 +124,8 @@ class TestCounting:
         assert comparison.seen.sum() == 4 * 3 - 5
 
     def test_requests_that_fail_are_not_counted(self, module: types.ModuleType, folder: Path) -> None:
-        self.backend(module, folder).execute([Request({}), Request({"image": tiny.pictures(1)})])
+        backend = self.backend(module, folder)
+        backend.execute([Request({}), Request({"image": tiny.pictures(1)})])
         (comparison,) = from_metrics(fake_pb_utils.metrics())
         assert comparison.seen.sum() == 1
 
@@ -146,6 +147,15 @@ class TestCounting:
         assert len(fake_pb_utils.Logger.warnings) == 1
         assert "counted" in fake_pb_utils.Logger.warnings[0]
         backend.finalize()
+
+    def test_at_the_end_all_series_go_and_what_they_belong_to_last(
+        self, module: types.ModuleType, folder: Path
+    ) -> None:
+        """The real ones crash a process that ends with one of them left."""
+        backend = self.backend(module, folder)
+        assert fake_pb_utils.GONE == []
+        backend.finalize()
+        assert fake_pb_utils.GONE == ["series"] * 24 + ["family"] * 2
 
     def test_a_version_without_counts_is_served_and_not_counted(self, module: types.ModuleType, folder: Path) -> None:
         release(folder / "1")

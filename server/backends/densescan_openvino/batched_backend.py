@@ -177,6 +177,7 @@ class BatchedBackend(ABC):
         del self._run
         if self._counts is not None:
             self._counts.close()
+            self._counts = None
 
     def _count(self, answered: Sequence[Arrays]) -> None:
         """Count answers; that this fails is no reason to fail them."""
@@ -187,6 +188,7 @@ class BatchedBackend(ABC):
             self._counts.add(np.concatenate(rows))
         except Exception as error:
             pb_utils.Logger.log_warn(f"answers are no longer counted: {type(error).__name__}: {error}")
+            self._counts.close()
             self._counts = None
 
     def _read(self, request: Any) -> Arrays:
