@@ -183,7 +183,8 @@ def evaluate(
     """Measure a trained network, a converted file, or a running server on one fold.
 
     Prints accuracy, AUROC and loss with 95 % intervals, precision, recall and F1 of each class and the confusion
-    matrix, and writes them as report.json, report.html and PNG pictures.
+    matrix, and each family of films against each. Writes report.json, report.html with PNG pictures and the worst
+    mistakes with their Grad-CAM, and predictions.csv with every image's answer.
 
     Example: python -m training evaluate --task xray --url localhost:8001 --fold val
     """

@@ -38,12 +38,14 @@ class Measured:
         task: What it classifies.
         fold: What it was measured on.
         answers: Of its evaluation, or the unchanged pictures of its robustness.
+        corruptions: What its pictures were corrupted by; empty where they were not.
     """
 
     network: str
     task: Task
     fold: str
     answers: Predictions
+    corruptions: tuple[str, ...] = ()
 
 
 def load(paths: Sequence[Path]) -> list[Measured]:
@@ -53,7 +55,7 @@ def load(paths: Sequence[Path]) -> list[Measured]:
         paths: report.json or robustness.json, or the folders that hold them.
 
     Raises:
-        ValueError: A file is no result, its predictions are missing, or the tasks or folds differ.
+        ValueError: A file is no result, its predictions are missing, or the tasks, folds or corruptions differ.
     """
     found: dict[str, Measured] = {}
     for path in paths:
@@ -63,6 +65,8 @@ def load(paths: Sequence[Path]) -> list[Measured]:
     if len({(row.task.name, row.fold) for row in rows}) > 1:
         kinds = ", ".join(sorted({f"{row.task.name} {row.fold}" for row in rows}))
         raise ValueError(f"these are results of different tasks or folds ({kinds}); compare like with like")
+    if len({row.corruptions for row in rows if row.corruptions}) > 1:
+        raise ValueError("these networks were measured by different corruptions (--only); measure them by the same")
     return rows
 
 
@@ -79,7 +83,7 @@ def _load(path: Path) -> list[Measured]:
     try:
         figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         task, fold = get_task(figures["task"]), figures["fold"]
-        several = "networks" in figures
+        several, corruptions = "networks" in figures, tuple(figures.get("levels", ()))
         names = [row["network"] for row in figures["networks"]] if several else [figures["network"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no result of evaluate or robustness: {error}") from error
@@ -88,7 +92,7 @@ def _load(path: Path) -> list[Measured]:
         table = path.with_name(f"predictions-{place + 1}.csv" if several else "predictions.csv")
         if not table.is_file():
             raise ValueError(f"{table} is missing: keep it beside {path.name}, or measure the network again")
-        rows.append(Measured(network, task, fold, predictions.read(table, task.labels)))
+        rows.append(Measured(network, task, fold, predictions.read(table, task.labels), corruptions))
     return rows
 
 

@@ -103,6 +103,24 @@ def test_results_of_one_network_are_one_row(tmp_path: Path) -> None:
     assert all(row.answers.corrupted_error is not None for row in rows)
 
 
+def write_robustness(folder: Path, network: str, corruptions: list[str]) -> Path:
+    folder.mkdir(parents=True)
+    data: dict[str, object] = {"task": "xray", "fold": "val", "networks": [{"network": network}]}
+    data["levels"] = {name: [0.5] for name in corruptions}
+    (folder / "robustness.json").write_text(json.dumps(data))
+    answers(0.9).write(folder / "predictions-1.csv", XRAY)
+    return folder
+
+
+def test_errors_under_different_corruptions_are_not_compared(tmp_path: Path) -> None:
+    one, same = (write_robustness(tmp_path / name, name, ["blur", "noise"]) for name in "ab")
+    other = write_robustness(tmp_path / "c", "c", ["blur"])
+    evaluated = write_report(tmp_path / "d", "d", replace(answers(0.9), corrupted_error=None))
+    assert len(comparison.load([one, same, evaluated])) == 3
+    with pytest.raises(ValueError, match="measured by different corruptions"):
+        comparison.load([one, other])
+
+
 def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
     mri = Predictions((Entry("a", "glioma", "a", "", ""),), np.array([0]), ("",), np.full((1, 4), 0.25, np.float32))
     one = write_report(tmp_path / "xray", "a", answers(0.5))
