@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from densescan.phantoms import draw_phantom
-from training.augment import augment, tone_curve
+from training.augment import augment, equalised, tone_curve
 from training.recipes import SCRATCH, Augmentation
 
 GREY = np.asarray(draw_phantom("xray", size=128).convert("L"))
@@ -56,3 +56,33 @@ def test_erasing_overwrites_one_rectangle_no_larger_than_allowed() -> None:
         if len(rows):
             assert np.ptp(rows) < 0.25 * GREY.shape[0]
             assert np.ptp(columns) < 0.25 * GREY.shape[1]
+
+
+def roughness(pixels: np.ndarray) -> float:
+    """Largest distance of the share of pixels below a level from that of a flat histogram."""
+    below = np.cumsum(np.bincount(pixels.ravel(), minlength=256)) / pixels.size
+    return float(np.abs(below - np.linspace(0, 1, 256)).max())
+
+
+def test_equalising_by_nothing_leaves_a_picture_and_wholly_makes_its_histogram_flat() -> None:
+    smooth = np.asarray(draw_phantom("xray", size=256).convert("L"))[20:220, 20:220]
+    dark = (smooth // 3).astype(np.uint8)
+    np.testing.assert_array_equal(equalised(dark, 0), dark)
+    whole = equalised(dark, 1)
+    assert (whole.min(), whole.max()) == (0, 255)
+    assert roughness(whole) < 0.1 < 0.4 < roughness(dark)
+    assert roughness(whole) < roughness(equalised(dark, 0.5)) < roughness(dark)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 1.0])
+def test_equalising_keeps_the_order_of_grey_levels(share: float) -> None:
+    pixels = np.random.default_rng(0).normal(90, 30, (64, 64)).clip(0, 255).astype(np.uint8)
+    changed = equalised(pixels, share).astype(int)
+    order = np.argsort(pixels, axis=None, kind="stable")
+    assert (np.diff(changed.ravel()[order]) >= 0).all()
+
+
+def test_the_share_of_equalised_pictures_is_the_recipes() -> None:
+    changed = [(augment(GREY, rng(seed), Augmentation(equalise=0.3)) != GREY).any() for seed in range(200)]
+    assert 0.2 < np.mean(changed) < 0.4
+    assert not any((augment(GREY, rng(seed), Augmentation(equalise=0)) != GREY).any() for seed in range(5))

@@ -13,7 +13,7 @@ from training import layouts
 from training.batches import Batches
 from training.data import Fold, class_weights, load_fold, repeated, shrink
 from training.manifest import Entry
-from training.recipes import SCRATCH
+from training.recipes import SCRATCH, Augmentation
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +81,60 @@ def test_a_rare_domain_is_shown_until_it_makes_up_its_share_but_not_endlessly() 
     assert set(counts[900:]) == {3}
     assert np.bincount(repeated([""] * 900 + ["adult"] * 5, 0.25)).max() == 6
     np.testing.assert_array_equal(np.sort(repeated(domains, 0.0)), np.arange(1000))
+
+
+def mixed(fold: Fold, mixup: float = 0.4, **options: object) -> Batches:
+    weights = np.array([1.5, 0.5], np.float32)
+    return batches(fold, augmentation=Augmentation(), mixup=mixup, weights=weights, seed=3, **options)
+
+
+def test_mixed_images_are_shares_of_two_and_targets_and_weights_are_the_same_shares(fold: Fold) -> None:
+    plain, both = mixed(fold, mixup=0), mixed(fold)
+    met = []
+    for index in range(len(plain)):
+        (grey, targets, weights), (mixed_grey, mixed_targets, mixed_weights) = plain[index], both[index]
+        assert (mixed_grey.shape, mixed_grey.dtype) == (grey.shape, np.uint8)
+        assert (mixed_targets.dtype, mixed_weights.dtype) == (np.float32, np.float32)
+        np.testing.assert_allclose(mixed_targets.sum(axis=1), 1, atol=1e-6)
+        # Where the neighbour is of another class, the target tells the share.
+        neighbour = np.roll(np.arange(len(grey)), 1)
+        for place in np.flatnonzero((targets != targets[neighbour]).any(axis=1)):
+            share = float(mixed_targets[place] @ targets[place])
+            other = neighbour[place]
+            expected = share * grey[place].astype(float) + (1 - share) * grey[other]
+            np.testing.assert_allclose(mixed_grey[place], expected, atol=0.51)
+            np.testing.assert_allclose(
+                mixed_weights[place], share * weights[place] + (1 - share) * weights[other], rtol=1e-5
+            )
+            met.append(share)
+    assert len(met) > 3
+    assert min(met) < 0.5 < max(met)
+
+
+def test_mixing_none_leaves_whole_classes(fold: Fold) -> None:
+    for index in range(len(mixed(fold, mixup=0))):
+        targets = mixed(fold, mixup=0)[index][1]
+        np.testing.assert_array_equal(np.sort(targets, axis=1), np.tile([0, 1], (len(targets), 1)))
+
+
+def test_a_resumed_training_mixes_as_an_uninterrupted_one_and_each_epoch_anew(fold: Fold) -> None:
+    whole = mixed(fold)
+    first = whole[0]
+    whole.on_epoch_end()
+    resumed = mixed(fold, epoch=1)
+    for index in range(len(whole)):
+        for a, b in zip(whole[index], resumed[index], strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert (whole[0][1] != first[1]).any()
+
+
+def test_the_larger_the_parameter_the_more_images_are_mixed(fold: Fold) -> None:
+    def purity(mixup: float) -> float:
+        sequence = mixed(fold, mixup=mixup)
+        largest = []
+        for _ in range(10):
+            largest += [sequence[index][1].max(axis=1) for index in range(len(sequence))]
+            sequence.on_epoch_end()
+        return float(np.concatenate(largest).mean())
+
+    assert 1 >= purity(0.05) > purity(0.4) > purity(4.0)

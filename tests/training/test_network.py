@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
+from densescan.phantoms import draw_phantom
+from densescan.preprocessing import preprocess_grey
 from densescan.tasks import MRI, XRAY
-from training import network
+from training import network, predictors
 from training.network import WeightsUnavailable
 
 
@@ -82,3 +85,52 @@ def test_a_weights_file_is_taken_and_a_wrong_one_refused(classifier: keras.Model
         network.build_classifier(XRAY, size=64, weights=str(tmp_path / "a.keras"))
     with pytest.raises(WeightsUnavailable, match="no weights at"):
         network.build_classifier(XRAY, size=64, weights=str(tmp_path / "none.keras"))
+
+
+INSTALLED = Path(__file__).resolve().parents[2] / "model_repository" / XRAY.classifier / "1" / "model.savedmodel"
+
+
+@pytest.mark.slow
+def test_weights_of_an_installed_network_answer_as_the_installed_one() -> None:
+    grey = np.stack([np.asarray(preprocess_grey(draw_phantom(XRAY, seed=seed))) for seed in range(3)])
+    served = predictors.predict(predictors.open_model(INSTALLED), grey)
+    model = network.build_classifier(XRAY, weights=str(INSTALLED))
+    np.testing.assert_allclose(predictors.predict(predictors.keras_model(model), grey), served, atol=1e-4)
+    assert np.ptp(served[:, 1]) > 1e-3, "pictures that are all answered alike would show nothing"
+
+
+@pytest.mark.slow
+def test_another_tasks_installed_network_is_refused() -> None:
+    with pytest.raises(WeightsUnavailable, match=r"holds no weights of this network: variable \d+ is .*logits"):
+        network.build_classifier(MRI, size=64, weights=str(INSTALLED))
+
+
+def test_a_folder_that_is_no_saved_model_names_what_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "variables").mkdir()
+    for action in (network.weights_hash, lambda weights: network.build_classifier(XRAY, size=64, weights=weights)):
+        with pytest.raises(WeightsUnavailable, match=r"no weights at .* a SavedModel's folder such as"):
+            action(str(tmp_path))
+
+
+def test_a_damaged_weights_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.keras").write_bytes(b"torn")
+    with pytest.raises(WeightsUnavailable, match="holds no weights of this network"):
+        network.build_classifier(XRAY, size=64, weights=str(tmp_path / "a.keras"))
+
+
+def saved_model(folder: Path, content: bytes = b"content") -> Path:
+    (folder / "variables").mkdir(parents=True)
+    (folder / "variables/variables.index").write_bytes(b"index")
+    (folder / "variables/variables.data-00000-of-00001").write_bytes(content)
+    (folder / "saved_model.pb").write_bytes(folder.name.encode())
+    return folder
+
+
+def test_the_hash_of_weights_is_that_of_their_bytes_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.keras").write_bytes(b"weights")
+    assert network.weights_hash(str(tmp_path / "a.keras")) == hashlib.sha256(b"weights").hexdigest()
+    assert network.weights_hash("none") is None
+    assert network.weights_hash("imagenet") is None
+    first, again = saved_model(tmp_path / "first"), saved_model(tmp_path / "again")
+    assert network.weights_hash(str(first)) == network.weights_hash(str(again)), "the graph beside them does not count"
+    assert network.weights_hash(str(first)) != network.weights_hash(str(saved_model(tmp_path / "other", b"changed")))
