@@ -18,4 +18,4 @@ if __name__ == "__main__":
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if os.getppid() != parent:  # it died before we could ask
         sys.exit(1)
-    os.execv(program[0], program)
+    os.execvp(program[0], program)

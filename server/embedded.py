@@ -54,6 +54,7 @@ class EmbeddedTriton:
         log_verbose: Triton's verbosity; 0 is its usual log.
         extra_options: Further options of tritonserver, as they are.
         on_log: Called with each line of Triton's log, in another thread.
+        prefix: A command to run it with, such as ``("nice",)``; it must become tritonserver, not start it.
 
     Attributes:
         models: What is served, once started.
@@ -78,6 +79,7 @@ class EmbeddedTriton:
         log_verbose: int = 0,
         extra_options: Sequence[str] = (),
         on_log: Callable[[str], None] | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         self.models: list[RepositoryModel] = []
         self.notes: list[str] = []
@@ -93,6 +95,7 @@ class EmbeddedTriton:
         self._log_verbose = log_verbose
         self._extra_options = tuple(extra_options)
         self._on_log = on_log
+        self._prefix = tuple(prefix)
         self._process: ServerProcess | None = None
         self._told_to_end = False
         self._folder: Path | None = None
@@ -286,6 +289,7 @@ class EmbeddedTriton:
     def _command(self) -> list[str]:
         grpc, http_, metrics = map(str, self._ports)
         return [
+            *self._prefix,
             str(self._installation.tritonserver),
             f"--model-repository={self._repository.resolve()}",
             f"--backend-directory={self._backends}",

@@ -31,6 +31,7 @@ class ServerProcess:
     ) -> None:
         self._on_line = on_line
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._ending = threading.Lock()
         self._popen = subprocess.Popen(
             [*_guard_prefix(), *command],
             env=dict(environment),
@@ -71,7 +72,10 @@ class ServerProcess:
     def send_signal(self, number: signal.Signals) -> None:
         """Send tritonserver a signal, if it still runs."""
         if self.poll() is None:
-            self._popen.send_signal(number)
+            # Not by Popen's own method: it would take the code of one that has just ended, and leave its group alive.
+            with self._ending:
+                if self._popen.returncode is None:
+                    os.kill(self.pid, number)
 
     def stop(self, timeout_s: float) -> int:
         """Ask it to end, and end it by force after `timeout_s`."""
@@ -87,12 +91,15 @@ class ServerProcess:
         """Once tritonserver has ended: end what is left of its group, then take its exit code."""
         if self._popen.returncode is None:
             # WNOWAIT: until the code is taken, the group's id cannot be given to anybody else.
-            if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | options) is None:
-                return None
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
-            self._popen.wait()
-            self._reader.join(timeout=5)
+            with contextlib.suppress(ChildProcessError):  # another thread is just taking it
+                if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | options) is None:
+                    return None
+            with self._ending:
+                if self._popen.returncode is None:
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.killpg(self.pid, signal.SIGKILL)
+                    self._popen.wait()
+                    self._reader.join(timeout=5)
         return self._popen.returncode
 
     def _read(self) -> None:

@@ -70,7 +70,8 @@ class Callers:
         self._lock = threading.Lock()
         self._last_right = 0.0
         self._ended = threading.Event()
-        self._threads = [threading.Thread(target=self._call, args=(number,), daemon=True) for number in range(count)]
+        # No daemons: at the interpreter's end one that is inside gRPC would crash it.
+        self._threads = [threading.Thread(target=self._call, args=(number,)) for number in range(count)]
 
     def __enter__(self) -> Callers:
         self._last_right = time.monotonic()

@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,11 +43,13 @@ class Outcome:
 
 
 @contextlib.contextmanager
-def supervised(subject: Subject, *options: str) -> Iterator[EmbeddedTriton]:
+def supervised(subject: Subject, *options: str, prefix: Sequence[str] = ()) -> Iterator[EmbeddedTriton]:
     """A server that is started again after a crash, as ``python -m server`` does."""
     ending = threading.Event()
     # Of its own repository alone: as in a container, nothing but the model and those that it calls.
-    with EmbeddedTriton(subject.repository, models=[subject.model], exit_timeout_s=5, extra_options=options) as triton:
+    with EmbeddedTriton(
+        subject.repository, models=[subject.model], exit_timeout_s=5, extra_options=options, prefix=prefix
+    ) as triton:
         keeper = threading.Thread(
             target=keep_running, args=(triton, RestartPolicy(first_wait_s=0.5)), kwargs={"stopping": ending.is_set}
         )
@@ -67,7 +69,7 @@ def server_killed(subject: Subject) -> Outcome:
         os.kill(triton.pid, signal.SIGKILL)
         time.sleep(1)
         callers.wait_for(WARM)
-    return _outcome("server killed", "SIGKILL to tritonserver; it is started again", callers.tally)
+    return outcome_of("server killed", "SIGKILL to tritonserver; it is started again", callers.tally)
 
 
 def model_killed(subject: Subject) -> Outcome:
@@ -78,7 +80,7 @@ def model_killed(subject: Subject) -> Outcome:
             os.kill(stub, signal.SIGKILL)
         time.sleep(1)
         callers.wait_for(WARM)
-    return _outcome("model's process killed", "SIGKILL to every process of the model", callers.tally)
+    return outcome_of("model's process killed", "SIGKILL to every process of the model", callers.tally)
 
 
 def server_frozen(subject: Subject) -> Outcome:
@@ -89,7 +91,7 @@ def server_frozen(subject: Subject) -> Outcome:
         time.sleep(5)
         os.kill(triton.pid, signal.SIGCONT)
         callers.wait_for(WARM)
-    return _outcome("server frozen", "SIGSTOP to tritonserver, SIGCONT 5 s later; callers wait 3 s", callers.tally)
+    return outcome_of("server frozen", "SIGSTOP to tritonserver, SIGCONT 5 s later; callers wait 3 s", callers.tally)
 
 
 def many_connections(subject: Subject) -> Outcome:
@@ -100,7 +102,7 @@ def many_connections(subject: Subject) -> Outcome:
         for _ in range(1000):
             held.enter_context(socket.create_connection((host, int(port)), timeout=5))
         callers.wait_for(4 * WARM)
-    return _outcome("1,000 connections", "1,000 connections that send nothing", callers.tally, no_failure=True)
+    return outcome_of("1,000 connections", "1,000 connections that send nothing", callers.tally, no_failure=True)
 
 
 def callers_vanish(subject: Subject) -> Outcome:
@@ -118,7 +120,7 @@ def callers_vanish(subject: Subject) -> Outcome:
                 call.cancel()
             client.close()
         callers.wait_for(WARM)
-    return _outcome(
+    return outcome_of(
         "callers vanish", "200 callers cancel, or close the connection, at once", callers.tally, no_failure=True
     )
 
@@ -130,7 +132,7 @@ def log_disk_full(subject: Subject) -> Outcome:
         Callers(subject, [triton.grpc_url]) as callers,
     ):
         callers.wait_for(4 * WARM)
-    return _outcome("disk of the log full", "every line of the log meets ENOSPC", callers.tally, no_failure=True)
+    return outcome_of("disk of the log full", "every line of the log meets ENOSPC", callers.tally, no_failure=True)
 
 
 def stubs_of(server_pid: int, model: str) -> list[int]:
@@ -144,10 +146,12 @@ def stubs_of(server_pid: int, model: str) -> list[int]:
     return found
 
 
-def _outcome(name: str, fault: str, tally: Tally, *, no_failure: bool = False) -> Outcome:
+def outcome_of(name: str, fault: str, tally: Tally, *, no_failure: bool = False, note: str = "") -> Outcome:
+    """What must hold of every fault: no wrong answer; and no failure where none can be the server's fault."""
     held = tally.wrong == 0 and not (no_failure and tally.failed)
     wanted = "no wrong answer, no failure" if no_failure else "no wrong answer; right ones again without anybody's help"
-    return Outcome(name, fault, tally, wanted, held)
+    return Outcome(name, fault, tally, wanted, held, note)
 
 
 FAULTS = (server_killed, model_killed, server_frozen, many_connections, callers_vanish, log_disk_full)
+"""Those that need nothing but a server; `machine` has those of what it stands on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -13,9 +14,10 @@ from pathlib import Path
 
 from ..embedded import EmbeddedTriton
 from ..errors import ServerStartError
+from ..manifest import CARD, sha256
 from .callers import Callers
 from .faults import WARM, Outcome
-from .subject import Subject
+from .subject import Subject, ask_alone
 
 PATIENCE_S = 30.0
 """How long callers wait for an answer: a busy machine is not what is tried here."""
@@ -128,6 +130,57 @@ def broken_version(subject: Subject) -> Outcome:
     )
 
 
+def corrupt_onnx(subject: Subject) -> Outcome:
+    """The GPU profile's file of a new version, damaged in two ways, in a new server beside one that serves."""
+    old, new = _two_versions(subject)
+    with _only(subject, old) as first, _only(subject, new) as second:
+        expected = {old: ask_alone(first, subject.model, int(old), subject.pictures, profile="gpu")}
+        weights = second / subject.model / new / "model.onnx"
+        sound = weights.read_bytes()
+        _write_card(weights.parent)
+        refusals = []
+        with (
+            EmbeddedTriton(first, profile="gpu", exit_timeout_s=5) as triton,
+            Callers(subject, [triton.grpc_url], expected=expected, timeout_s=PATIENCE_S) as callers,
+        ):
+            callers.wait_for(WARM)
+            middle = len(sound) // 2
+            weights.write_bytes(
+                sound[:middle] + bytes(byte ^ 0xFF for byte in sound[middle:][:64]) + sound[middle + 64 :]
+            )
+            refusals.append(_refusal(second))
+            (weights.parent / CARD).unlink()
+            weights.write_bytes(sound[:middle])
+            refusals.append(_refusal(second))
+            callers.wait_for(WARM)
+    seen = callers.tally
+    found = [error is not None for error in refusals]
+    digest = "released weights" in str(refusals[0])
+    return Outcome(
+        "corrupt ONNX",
+        f"version {new} in a new server of the GPU profile, with 64 bytes flipped, and then cut in half without a card",
+        seen,
+        "neither is served; the server of the old version answers on, without a failure",
+        all(found) and digest and not seen.failed and not seen.wrong and set(seen.right) == {old},
+        "the flipped bytes are found by the digest in the card, the half file by the runtime" if digest else "",
+    )
+
+
+def _refusal(repository: Path) -> ServerStartError | None:
+    try:
+        with EmbeddedTriton(repository, profile="gpu", start_timeout_s=60):
+            return None
+    except ServerStartError as error:
+        return error
+
+
+def _write_card(folder: Path) -> None:
+    """What exporting writes beside a version, as far as its files are concerned."""
+    if not (folder / CARD).is_file():
+        digests = {path.name: sha256(path) for path in folder.iterdir() if path.is_file()}
+        (folder / CARD).write_text(json.dumps({"sha256": digests}), encoding="utf-8")
+
+
 def _two_versions(subject: Subject) -> tuple[str, str]:
     versions = sorted(subject.expected, key=int)
     if len(versions) < 2:
@@ -168,4 +221,4 @@ def _leave(callers: Callers, server: EmbeddedTriton, remaining: tuple[str, ...])
     server.stop()
 
 
-ROLLOUTS = (rolling_servers, model_control, broken_version)
+ROLLOUTS = (rolling_servers, model_control, broken_version, corrupt_onnx)

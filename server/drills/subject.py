@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..embedded import EmbeddedTriton
-from ..repository import overlay, read_repository
+from ..repository import Profile, overlay, read_repository
 
 Pictures = npt.NDArray[np.uint8]
 Answers = npt.NDArray[np.float32]
@@ -43,11 +43,12 @@ def prepare(repository: Path, model: str, *, count: int = 8) -> Subject:
     return Subject(repository, model, pictures[chosen], {version: found[chosen] for version, found in answers.items()})
 
 
-def ask_alone(repository: Path, model: str, version: int, pictures: Pictures) -> Answers:
+def ask_alone(repository: Path, model: str, version: int, pictures: Pictures, *, profile: Profile = "cpu") -> Answers:
     """A version's answers to pictures, each in a request of its own, from a server that does nothing else."""
     from tritonclient.grpc import InferenceServerClient, InferInput
 
-    with serving_version(repository, model, version) as triton, InferenceServerClient(triton.grpc_url) as client:  # type: ignore[no-untyped-call]
+    serving = serving_version(repository, model, version, profile)
+    with serving as triton, InferenceServerClient(triton.grpc_url) as client:  # type: ignore[no-untyped-call]
         answers = []
         for picture in pictures:
             image = InferInput("image", [1, *picture.shape], "UINT8")
@@ -57,18 +58,18 @@ def ask_alone(repository: Path, model: str, version: int, pictures: Pictures) ->
 
 
 @contextlib.contextmanager
-def serving_version(repository: Path, model: str, version: int) -> Iterator[EmbeddedTriton]:
+def serving_version(repository: Path, model: str, version: int, profile: Profile = "cpu") -> Iterator[EmbeddedTriton]:
     """A server of one version of one model."""
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="densescan-drill-") as name:
-        models = [entry for entry in read_repository(repository, "cpu", [model]) if entry.name == model]
+        models = [entry for entry in read_repository(repository, profile, [model]) if entry.name == model]
         copy = overlay([], Path(name, "models"), gpu_to_cpu=False) / model
         copy.mkdir()
         for path in models[0].folder.resolve().iterdir():
             if not path.name.isdigit() or int(path.name) == version:
                 (copy / path.name).symlink_to(path)
-        with EmbeddedTriton(copy.parent, start_timeout_s=120) as triton:
+        with EmbeddedTriton(copy.parent, profile=profile, start_timeout_s=120) as triton:
             yield triton
 
 
