@@ -17,6 +17,8 @@ from .errors import InvalidImage
 # Formats that decode in the process, without an external program (EPS would call Ghostscript).
 FORMATS: Final = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
 
+_REDUCIBLE: Final = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n")
+
 _DEEP_COLOUR: Final = ("RGB;16", "RGBA;16", "LA;16")
 
 
@@ -81,6 +83,11 @@ def _refusing(name: str, max_pixels: int) -> Iterator[None]:
     # Decoders of damaged files raise whatever their parser stumbles over.
     except Exception as error:
         raise InvalidImage(name, f"damaged or truncated: {error}") from error
+
+
+def is_reducible(data: bytes | bytearray | memoryview) -> bool:
+    """Whether `decode` may leave out detail of this file: it is a JPEG or a JPEG 2000."""
+    return bytes(data[:12]).startswith(_REDUCIBLE)
 
 
 def _reduce(image: Image.Image, at_least: int) -> None:

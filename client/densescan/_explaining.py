@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from ._encoded import is_reducible
 from ._options import Options
 from ._protocol import Job, LoadedImage, parse_classification
 from .dicom import is_dataset
@@ -24,6 +26,8 @@ PREDICTED = -1
 """The class index that asks for the most probable label."""
 
 _TOLERANCE = 0.01  # of FP16
+
+_BYTES = (bytes, bytearray, memoryview)
 
 
 @dataclass(frozen=True)
@@ -83,12 +87,13 @@ def load(image: ImageSource, options: Options) -> ExplainedImage:
     """Read and preprocess one picture, within the limits of the client, and keep it for drawing."""
     name = describe(image)
     limits = {"max_pixels": options.max_pixels, "max_bytes": options.max_file_bytes}
-    if hasattr(image, "read") and not is_dataset(image):
-        image = read_bytes(image, max_bytes=options.max_file_bytes)  # it is decoded twice
+    if isinstance(image, (str, os.PathLike)) or (hasattr(image, "read") and not is_dataset(image)):
+        image = read_bytes(image, max_bytes=options.max_file_bytes)  # it may be decoded twice
     try:
-        whole = open_picture(image, **limits)
-        # A decoder may reduce a large file before it is classified; so it does here, for the same pixels to the bit.
-        seen = open_picture(image, at_least=DETAIL, **limits) if min(whole.image.size) >= 2 * DETAIL else whole
+        whole = seen = open_picture(image, **limits)
+        if min(whole.image.size) >= 2 * DETAIL and isinstance(image, _BYTES) and is_reducible(image):
+            # Its decoder reduces it before it is classified; so it does here, for the same pixels to the bit.
+            seen = open_picture(image, at_least=DETAIL, **limits)
     except InvalidImage as error:
         raise InvalidImage(name, error.reason) from error
     loaded = LoadedImage(

@@ -238,6 +238,26 @@ def test_each_shell_gets_its_completion(shell: str) -> None:
     assert "_DENSESCAN_COMPLETE" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("words", "position", "names"),
+    [
+        ("densescan cl", 1, ["classify"]),
+        ("densescan explain ", 2, ["xray", "mri"]),
+        ("densescan bench --ca", 2, ["--callers"]),
+    ],
+)
+def test_a_shell_completes_the_names_of_commands_and_options(words: str, position: int, names: list[str]) -> None:
+    variables = {"_DENSESCAN_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(position)}
+    done = subprocess.run(
+        [sys.executable, "-c", "from densescan.cli import main; main()"],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.split() == names, done.stderr
+
+
 def test_the_time_limit_has_a_variable(fake: FakeTriton, film_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DENSESCAN_TIMEOUT_S", "0.2")
     fake.on_infer = fake.hang

@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 
 import densescan
-from densescan import AsyncClient, Client, Explanation
+from densescan import AsyncClient, Client, Explanation, images
 from densescan.errors import InferenceFailed, InvalidImage
 from densescan.preprocessing import preprocess
 
+from . import dicom_files
 from .explanations import spike
 from .fake_server import FakeTriton, answer, config
 
@@ -133,6 +134,20 @@ def test_pictures_are_explained_in_their_order_and_a_bad_one_spoils_only_itself(
     assert [type(outcome) for outcome in outcomes] == [Explanation, InvalidImage, Explanation]
 
 
+def test_every_frame_of_a_series_is_explained(client: Client, tmp_path: Path) -> None:
+    ramp = np.tile(np.arange(256, dtype=np.uint8), (64, 1))
+    path = tmp_path / "series.dcm"
+    path.write_bytes(dicom_files.saved(dicom_files.dataset(np.stack([ramp, ramp[:, ::-1]]), Modality="CT")))
+    with pytest.raises(InvalidImage, match=r"2 frames: pass densescan\.frames\(source\) to .*explain_many"):
+        client.explain_mri(path)
+    first, second = client.explain_many("mri", densescan.frames(path))
+    assert isinstance(first, Explanation)
+    assert isinstance(second, Explanation)
+    assert [each.classification.source for each in (first, second)] == [f"{path}#1", f"{path}#2"]
+    assert "modality CT" in second.classification.warnings[0]
+    np.testing.assert_array_equal(np.asarray(first.picture)[:, ::-1], np.asarray(second.picture))
+
+
 @pytest.mark.parametrize(
     ("response", "told"),
     [
@@ -199,6 +214,27 @@ def test_a_large_jpeg_is_classified_by_the_same_pixels_and_kept_bounded(
     assert explanation.size == (3000, 2400)
     assert explanation.picture.size == (1024, 819)
     assert explanation.heatmap_at().shape == (2400, 3000)
+
+
+@pytest.mark.parametrize(("kind", "times"), [("JPEG", 2), ("JPEG2000", 2), ("PNG", 1), ("WEBP", 1)])
+def test_a_large_file_is_decoded_twice_only_where_its_decoder_reduces_it(
+    client: Client, fake: FakeTriton, kind: str, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.tile(np.arange(1000) % 256, (1000, 1)).astype(np.uint8)).save(file, kind)
+    decoded: list[int] = []
+    ours = images.decode
+
+    def counted(data: bytes, name: str, **limits: Any) -> Any:
+        decoded.append(len(data))
+        return ours(data, name, **limits)
+
+    monkeypatch.setattr(images, "decode", counted)
+    client.explain_xray(file.getvalue())
+    assert len(decoded) == times
+    client.classify_xray(file.getvalue())
+    explaining, classifying = fake.asked("ModelInfer")
+    assert explaining.raw_input_contents[0] == classifying.raw_input_contents[0]
 
 
 def test_a_later_change_of_the_callers_picture_does_not_change_the_explanation(

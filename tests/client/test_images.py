@@ -162,6 +162,8 @@ def noise(low: float, high: float) -> npt.NDArray[np.float64]:
         (noise(-2.1, 2.6), r"a mean and a deviation\. Undo it: x \* deviation \+ mean"),
         (noise(0, 5), "fits neither"),
         (noise(0, 4095), "fits neither"),
+        (noise(0, 256), "fits neither"),
+        (noise(0, 1.01), "fits neither"),
         (np.full((64, 64), np.nan), "not every level is a finite number"),
         (noise(0, 1).round().astype(np.uint8), "looks like 0..1 cast to whole numbers"),
         (noise(0, 1).round().astype(np.uint16), "looks like 0..1 cast to whole numbers"),
