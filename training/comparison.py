@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,18 @@ from . import families, predictions, resampling
 from .layouts import domain_of
 from .metrics import RESAMPLES, calibration_bins
 from .predictions import Predictions
+from .robustness import mean_ratio
 
 COLUMNS = {
     "auroc": "AUROC",
     "accuracy": "accuracy",
     "worst_family": "worst-family AUROC",
     "mean_error": "mean error, corrupted",
+    "mean_corruption_error": "mean corruption error, first = 1",
     "other_hospital": "AUROC, adults",
     "ece": "ECE",
 }
-"""What a network is compared by. The first five are better high, but the errors, which are better low."""
+"""What a network is compared by. The errors and ECE are better low, the others high."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,14 @@ class Measured:
         task: What it classifies.
         fold: What it was measured on.
         answers: Of its evaluation, or the unchanged pictures of its robustness.
-        corruptions: What its pictures were corrupted by; empty where they were not.
+        errors: By corruption, the sum of the errors over its severities; empty where nothing was corrupted.
     """
 
     network: str
     task: Task
     fold: str
     answers: Predictions
-    corruptions: tuple[str, ...] = ()
+    errors: Mapping[str, float] = field(default_factory=dict)
 
 
 def load(paths: Sequence[Path]) -> list[Measured]:
@@ -65,7 +67,7 @@ def load(paths: Sequence[Path]) -> list[Measured]:
     if len({(row.task.name, row.fold) for row in rows}) > 1:
         kinds = ", ".join(sorted({f"{row.task.name} {row.fold}" for row in rows}))
         raise ValueError(f"these are results of different tasks or folds ({kinds}); compare like with like")
-    if len({row.corruptions for row in rows if row.corruptions}) > 1:
+    if len({tuple(row.errors) for row in rows if row.errors}) > 1:
         raise ValueError("these networks were measured by different corruptions (--only); measure them by the same")
     return rows
 
@@ -83,8 +85,10 @@ def _load(path: Path) -> list[Measured]:
     try:
         figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         task, fold = get_task(figures["task"]), figures["fold"]
-        several, corruptions = "networks" in figures, tuple(figures.get("levels", ()))
-        names = [row["network"] for row in figures["networks"]] if several else [figures["network"]]
+        several = "networks" in figures
+        measured = figures["networks"] if several else [figures]
+        names = [row["network"] for row in measured]
+        sums = [{key: sum(part["error"]) for key, part in row.get("corruptions", {}).items()} for row in measured]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no result of evaluate or robustness: {error}") from error
     rows = []
@@ -92,7 +96,7 @@ def _load(path: Path) -> list[Measured]:
         table = path.with_name(f"predictions-{place + 1}.csv" if several else "predictions.csv")
         if not table.is_file():
             raise ValueError(f"{table} is missing: keep it beside {path.name}, or measure the network again")
-        rows.append(Measured(network, task, fold, predictions.read(table, task.labels), corruptions))
+        rows.append(Measured(network, task, fold, predictions.read(table, task.labels), sums[place]))
     return rows
 
 
@@ -130,6 +134,10 @@ def compare(rows: Sequence[Measured], names: Sequence[str] = (), resamples: int 
                 difference = drawn[name] - base[name]
                 cells[name]["difference"] = float(value[0] - _drawn(first, 0)[name][0])
                 cells[name]["difference_interval_95"] = resampling.interval(difference)
+        if row.errors and first.errors:
+            # Without an interval: the answers to each single corrupted picture are not kept.
+            ours, theirs = (np.array(list(one.errors.values())) for one in (row, first))
+            cells["mean_corruption_error"] = {"value": mean_ratio(ours, theirs)}
         title = names[place] if names else row.network
         table.append({"name": title, "network": row.network, "images": len(row.answers.entries), "figures": cells})
     return {"task": first.task.name, "fold": first.fold, "rows": table}

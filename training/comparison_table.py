@@ -13,7 +13,7 @@ from .runs import write_aside
 
 NOTE = (
     "In brackets: 95 % intervals by bootstrap over patients. Second lines: the difference to the first row, paired; "
-    "in bold where its interval leaves out zero. Lower is better for the error on corrupted pictures and the ECE."
+    "in bold where its interval leaves out zero. Lower is better for the errors on corrupted pictures and the ECE."
 )
 
 
@@ -42,7 +42,7 @@ def table(compared: dict[str, Any]) -> Table:
 def _cell(value: dict[str, Any] | None) -> str:
     if value is None:
         return "not measured"
-    text = pages.bounded(value["value"], value["interval_95"], 3)
+    text = pages.bounded(value["value"], value.get("interval_95"), 3)
     if "difference" not in value:
         return text
     low, high = value["difference_interval_95"]

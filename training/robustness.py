@@ -141,12 +141,12 @@ def _relative(first: Tried, one: Tried, classes: Classes) -> dict[str, float]:
     ours, theirs = (some.wrong(classes).mean(axis=2) for some in (one, first))
     clean, their_clean = (some.wrong_clean(classes).mean() for some in (one, first))
     return {
-        "mean_corruption_error": _mean_ratio(ours.sum(axis=1), theirs.sum(axis=1)),
-        "relative_mean_corruption_error": _mean_ratio((ours - clean).sum(axis=1), (theirs - their_clean).sum(axis=1)),
+        "mean_corruption_error": mean_ratio(ours.sum(axis=1), theirs.sum(axis=1)),
+        "relative_mean_corruption_error": mean_ratio((ours - clean).sum(axis=1), (theirs - their_clean).sum(axis=1)),
     }
 
 
-def _mean_ratio(part: npt.NDArray[np.float64], whole: npt.NDArray[np.float64]) -> float:
+def mean_ratio(part: npt.NDArray[np.float64], whole: npt.NDArray[np.float64]) -> float:
     """Mean of the ratios that have a positive denominator: a corruption that costs the baseline nothing has none."""
     defined = whole > 0
     return float(np.mean(part[defined] / whole[defined])) if defined.any() else float("nan")

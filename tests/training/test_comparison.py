@@ -103,10 +103,10 @@ def test_results_of_one_network_are_one_row(tmp_path: Path) -> None:
     assert all(row.answers.corrupted_error is not None for row in rows)
 
 
-def write_robustness(folder: Path, network: str, corruptions: list[str]) -> Path:
+def write_robustness(folder: Path, network: str, corruptions: list[str], error: float = 0.25) -> Path:
     folder.mkdir(parents=True)
-    data: dict[str, object] = {"task": "xray", "fold": "val", "networks": [{"network": network}]}
-    data["levels"] = {name: [0.5] for name in corruptions}
+    errors = {name: {"error": [error, error, 2 * error]} for name in corruptions}
+    data = {"task": "xray", "fold": "val", "networks": [{"network": network, "corruptions": errors}]}
     (folder / "robustness.json").write_text(json.dumps(data))
     answers(0.9).write(folder / "predictions-1.csv", XRAY)
     return folder
@@ -119,6 +119,16 @@ def test_errors_under_different_corruptions_are_not_compared(tmp_path: Path) -> 
     assert len(comparison.load([one, same, evaluated])) == 3
     with pytest.raises(ValueError, match="measured by different corruptions"):
         comparison.load([one, other])
+
+
+def test_the_mean_corruption_error_is_relative_to_the_first_row(tmp_path: Path) -> None:
+    one = write_robustness(tmp_path / "a", "a", ["blur", "noise"], 0.2)
+    other = write_robustness(tmp_path / "b", "b", ["blur", "noise"], 0.1)
+    first, second = comparison.compare(comparison.load([one, other]), resamples=10)["rows"]
+    assert first["figures"]["mean_corruption_error"] == {"value": 1.0}
+    assert second["figures"]["mean_corruption_error"] == {"value": pytest.approx(0.5)}
+    text = comparison_table.markdown(comparison.compare(comparison.load([one, other]), resamples=10))
+    assert " | 0.500 | " in text
 
 
 def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
@@ -148,7 +158,8 @@ def test_the_table_marks_differences_whose_interval_leaves_out_zero() -> None:
     text = comparison_table.markdown(compared())
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     assert len(lines) == 4
-    assert all(line.count(" | ") == len(comparison.COLUMNS) for line in lines)
+    assert all(line.count(" | ") == len(comparison.COLUMNS) - 1 for line in lines)
+    assert "mean corruption error" not in lines[0], "of these nothing is known of single corruptions"
     assert lines[2].startswith("| plain | 0.")
     assert "<br>" not in lines[2]
     assert "<br>**+0." in lines[3]
