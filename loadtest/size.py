@@ -1,7 +1,11 @@
-"""How many servers a load needs, from a benchmark's JSON.
+"""How many servers a load needs and what a million pictures cost, from a benchmark.
 
-python -m loadtest.size --per-second 500 --p95-ms 100                from runs/bench.json
-python -m loadtest.size --per-second 500 --p95-ms 100 --spare 2      with two servers that may fail
+python -m loadtest.size --per-day 20000                          studies a day, by the recorded benchmark
+python -m loadtest.size --per-day 200 --pictures 120             MRI series of 120 slices
+python -m loadtest.size --per-second 500 --p95-ms 100 --spare 2  requests a second, two servers may fail
+python -m loadtest.size --per-day 20000 --price 0.10             and what a million pictures cost
+python -m loadtest.size --bench runs/bench.json --per-day 20000  by a benchmark of your own machine
+python -m loadtest.size --write-docs                             docs/SIZING.md, from docs/BENCHMARKS.md
 
 A server is what the benchmark ran on. Its capacity for a limit of latency is the highest rate, among those that were
 sent by the clock and answered in full, at which the limit was kept: between the rates that were measured nothing is
@@ -13,6 +17,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,8 +25,21 @@ from typing import Annotated, Any
 
 import typer
 
+from .bench import DOCS, write_aside
 from .console import err, out, run
 from .machine import Machine
+
+RECORDED = DOCS / "BENCHMARKS.md"
+PAGE = DOCS / "SIZING.md"
+
+HOURS, PEAK = 10.0, 3.0
+"""Where nothing else is known: a day's pictures come within ten hours, the busiest moment has three times the mean."""
+
+_LOADS = (10_000, 100_000, 1_000_000, 10_000_000)
+_EXAMPLE = 2_000_000
+
+_CLOCK = re.compile(r"^## Requests by the clock, shares of (\d+) a second.*\n(?:(?!## ).*\n)+", re.MULTILINE)
+_MACHINE = re.compile(r"^Machine: ((\d+) cores, .*?)\. Client, server", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -34,7 +52,7 @@ class Size:
         capacity: Requests a second at which one was seen to keep the limit.
         p95_ms: 95th percentile of the latency that was seen there, in milliseconds.
         cores: Cores of all servers together.
-        memory_mb: Memory of one server, in MB.
+        memory_mb: Memory of one server, in MB; None where the benchmark did not say.
     """
 
     servers: int
@@ -42,7 +60,7 @@ class Size:
     capacity: float
     p95_ms: float
     cores: int
-    memory_mb: float
+    memory_mb: float | None
 
 
 def capacity(report: Mapping[str, Any], p95_ms: float) -> tuple[float, float]:
@@ -79,36 +97,198 @@ def size(report: Mapping[str, Any], per_second: float, p95_ms: float, spare: int
     rate, seen = capacity(report, p95_ms)
     servers = math.ceil(per_second / rate) + spare
     cores = servers * report["machine"]["cores"]
-    return Size(servers, per_second / servers, rate, seen, cores, report["memory_mb"])
+    return Size(servers, per_second / servers, rate, seen, cores, report.get("memory_mb"))
+
+
+def busiest(studies: float, pictures: int = 1, hours: float = HOURS, peak: float = PEAK) -> float:
+    """Requests a second at the busiest moment of a day.
+
+    Args:
+        studies: Studies a day.
+        pictures: Pictures of a study.
+        hours: Time within which they come.
+        peak: Load of the busiest moment, in means of those hours.
+    """
+    return studies * pictures * peak / (hours * 3600)
+
+
+def per_million(needed: Size, pictures_a_day: float, price: float) -> float:
+    """What a million pictures cost with servers that run day and night, asked or not, at a price of an hour of one."""
+    return needed.servers * 24 * price / pictures_a_day * 1e6
+
+
+def per_million_at_best(rate: float, price: float) -> float:
+    """The same with a server that is always as busy as it may be: what no clinic reaches, and a batch job does."""
+    return price / (rate * 3600) * 1e6
+
+
+def recorded(text: str) -> dict[str, Any]:
+    """What sizing needs of a benchmark's document, as its JSON would say it, and ``about``, the machine in words.
+
+    Raises:
+        ValueError: The document has no requests by the clock, or no machine.
+    """
+    clock, machine = _CLOCK.search(text), _MACHINE.search(text)
+    if clock is None or machine is None:
+        raise ValueError("this is no document of `python -m loadtest.bench --write-docs`")
+    points = {}
+    for line in clock.group().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if share := re.fullmatch(r"(\d+)%", cells[0]):
+            failures = {"refused": int(cells[-1])} if int(cells[-1]) else {}
+            points[f"{int(share[1]) / 100:g}"] = {"latency_ms": {"p95": float(cells[4])}, "failures": failures}
+    return {
+        **{"capacity": float(clock[1]), "open": points},
+        **{"machine": {"cores": int(machine[2])}, "about": machine[1]},
+    }
+
+
+def page(report: Mapping[str, Any]) -> str:
+    """docs/SIZING.md."""
+    rates = {f"{limit:g}": limit for limit in _limits(report)}
+    points = [
+        f"| {float(share) * report['capacity']:.0f} | {point['latency_ms']['p95']:.0f} ms | {kept} |"
+        for share, point in report["open"].items()
+        for kept in ["no: beyond what it can do" if float(share) > 1 else "no" if point["failures"] else "yes"]
+    ]
+    loads = [
+        f"| {studies:,} | {busiest(studies):,.1f} | "
+        + " | ".join(_servers(report, studies, limit) for limit in rates.values())
+        + " |"
+        for studies in _LOADS
+    ]
+    costs = [
+        f"| {studies:,} | "
+        + " | ".join(
+            f"{per_million(size(report, busiest(studies), limit, 1), studies, 1.0):,.2f}" for limit in rates.values()
+        )
+        + " |"
+        for studies in _LOADS
+    ]
+    limit = next(iter(rates.values()))
+    best = " | ".join(f"{per_million_at_best(capacity(report, limit)[0], 1.0):.2f}" for limit in rates.values())
+    heads = " | ".join(f"95 % within {name} ms" for name in rates)
+    marks = "---:|" * len(rates)
+    return f"""# How many servers, and what a picture costs
+
+Written by `python -m loadtest.size --write-docs` from [BENCHMARKS.md](BENCHMARKS.md); nothing here is typed by hand.
+For your own machine: `python -m loadtest.bench`, then `python -m loadtest.size --bench runs/bench.json --per-day …`.
+
+A server here is the machine of the benchmark, with the CPU profile; the callers ran on it as well, so that a server
+with callers elsewhere does a little better. It has {report["about"]}.
+
+## What one server keeps up with
+
+| requests a second | 95 % answered within | counts |
+|---:|---:|---|
+{chr(10).join(points)}
+
+Latency counts from the time at which a request was to be sent, so waiting is in it. Between these rates nothing is
+guessed: a limit of latency gives the highest of them that kept it.
+
+## Servers for a number of pictures a day
+
+One more than the load needs, so that any of them may fail. The day's pictures come within {HOURS:g} hours, and the
+busiest moment has {PEAK:g} times the mean (`--hours`, `--peak`). A chest film is one picture; an MRI study of 120
+slices is 120 (`--pictures 120`). Explanations cost more than answers: *Decision and heatmap together* in the benchmark.
+
+| pictures a day | a second, at the busiest | {heads} |
+|---:|---:|{marks}
+{chr(10).join(loads)}
+
+## Cost of a million pictures
+
+In units of what an hour of such a server costs: with a server at 0.10 an hour, a tenth of these. Servers run day and
+night, asked or not, the spare one too; that, and not the network, is what few pictures cost.
+
+| pictures a day | {heads} |
+|---:|{marks}
+{chr(10).join(costs)}
+| always busy | {best} |
+
+"Always busy" is a job that works through an archive, without a spare server.
+
+## GPU
+
+Not measured: no GPU was at hand, and the benchmark serves the CPU profile. Nothing on this page holds for a GPU.
+
+## An example
+
+`python -m loadtest.size --per-day {_EXAMPLE} --p95-ms {limit:g} --price 0.10`:
+{_told(report, limit)}
+"""
 
 
 def main(
-    per_second: Annotated[float, typer.Option(help="Requests a second at the busiest time.")],
+    per_second: Annotated[
+        float | None, typer.Option(show_default="none", help="Requests a second at the busiest moment.")
+    ] = None,
+    per_day: Annotated[float | None, typer.Option(show_default="none", help="Studies a day, instead.")] = None,
+    pictures: Annotated[int, typer.Option(min=1, help="Pictures of a study.")] = 1,
+    hours: Annotated[float, typer.Option(min=0.1, max=24, help="Time within which a day's studies come.")] = HOURS,
+    peak: Annotated[float, typer.Option(min=1, help="Load of the busiest moment, in means of those hours.")] = PEAK,
     p95_ms: Annotated[float, typer.Option(min=0.1, help="What 95 % of the requests may take, in milliseconds.")] = 200,
     spare: Annotated[int, typer.Option(min=0, help="Servers that may be gone at the busiest time.")] = 1,
-    bench: Annotated[Path, typer.Option(metavar="FILE", help="JSON of `python -m loadtest.bench`.")] = Path(
-        "runs/bench.json"
-    ),
+    price: Annotated[float, typer.Option(min=0, help="Of an hour of one server, in any money; with --per-day.")] = 0,
+    bench: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", show_default="docs/BENCHMARKS.md", help="JSON of `python -m loadtest.bench` instead."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    write_docs: Annotated[bool, typer.Option("--write-docs", help="Write docs/SIZING.md, and nothing else.")] = False,
 ) -> None:
-    """Say how many servers like the one that was measured a load needs."""
+    """Say how many servers like the one that was measured a load needs, and what its pictures cost."""
+    source = bench or RECORDED
+    if not write_docs and (per_second is None) == (per_day is None):
+        raise typer.BadParameter("give one of --per-second and --per-day")
     try:
-        report = json.loads(bench.read_text(encoding="utf-8"))
-        needed = size(report, per_second, p95_ms, spare)
+        text = source.read_text(encoding="utf-8")
+        report = recorded(text) if bench is None else json.loads(text)
+        if write_docs:
+            write_aside(PAGE, page(report))
+            err.print(f"wrote {DOCS.name}/{PAGE.name}", style="dim")
+            return
+        load = per_second if per_day is None else busiest(per_day, pictures, hours, peak)
+        assert load is not None
+        needed = size(report, load, p95_ms, spare)
     except (OSError, ValueError, KeyError) as error:
-        err.print(f"{bench}: {error}", style="red", markup=False)
+        err.print(f"{source}: {error}", style="red", markup=False)
         raise typer.Exit(2) from error
+    cost = per_million(needed, per_day * pictures, price) if per_day and price else None
     if as_json:
-        out.print_json(json.dumps(asdict(needed)))
+        out.print_json(json.dumps({**asdict(needed), "cost_per_million": cost}))
         return
-    out.print(f"measured on: {Machine(**report['machine']).describe()}", style="dim", markup=False)
-    cores = report["machine"]["cores"]
-    out.print(
-        f"{needed.servers} servers ({spare} to spare) of {cores} cores and {needed.memory_mb:.0f} MB each: "
-        f"{needed.per_server:.0f} requests a second for each, which kept {needed.capacity:.0f} with 95 % within "
-        f"{needed.p95_ms:.0f} ms.",
-        markup=False,
+    about = report["about"] if "about" in report else Machine(**report["machine"]).describe()
+    out.print(f"measured on: {about}", style="dim", markup=False)
+    out.print(sentence(needed, report["machine"]["cores"], spare, cost), markup=False)
+
+
+def sentence(needed: Size, cores: int, spare: int, cost: float | None) -> str:
+    """What a load needs, for a person."""
+    memory = f" and {needed.memory_mb:.0f} MB" if needed.memory_mb else ""
+    told = (
+        f"{needed.servers} servers ({spare} to spare) of {cores} cores{memory} each: "
+        f"{needed.per_server:.1f} requests a second for each, which kept {needed.capacity:.0f} with 95 % within "
+        f"{needed.p95_ms:.0f} ms."
     )
+    return told if cost is None else f"{told} A million pictures cost {cost:,.2f}."
+
+
+def _limits(report: Mapping[str, Any]) -> list[float]:
+    """Round limits of latency, in ms, one for each rate that counts."""
+    kept = [p for share, p in report["open"].items() if float(share) <= 1 and not p["failures"]]
+    return sorted({math.ceil(point["latency_ms"]["p95"] / 25) * 25.0 for point in kept})
+
+
+def _servers(report: Mapping[str, Any], studies: int, limit: float) -> str:
+    return str(size(report, busiest(studies), limit, 1).servers)
+
+
+def _told(report: Mapping[str, Any], limit: float) -> str:
+    needed = size(report, busiest(_EXAMPLE), limit, 1)
+    return sentence(needed, report["machine"]["cores"], 1, per_million(needed, _EXAMPLE, 0.10))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from loadtest import size as sizing
 from loadtest.machine import this_machine
-from loadtest.size import capacity, size
+from loadtest.size import PAGE, RECORDED, busiest, capacity, page, per_million, per_million_at_best, recorded, size
 
 
 def report(**p95: float) -> dict[str, Any]:
@@ -57,6 +57,77 @@ def test_the_load_is_carried_with_those_to_spare_gone_and_no_server_is_too_many(
 def test_no_load_is_refused(load: float) -> None:
     with pytest.raises(ValueError, match="positive"):
         size(report(), load, 60)
+
+
+def test_the_page_is_that_of_the_recorded_benchmark() -> None:
+    """If not: python -m loadtest.size --write-docs."""
+    assert PAGE.read_text() == page(recorded(RECORDED.read_text()))
+
+
+def test_what_is_recorded_is_read_as_the_benchmark_wrote_it() -> None:
+    """By the benchmark's own document of figures that are known here."""
+    from loadtest import document
+
+    points = {"0.5": ({"Overloaded": 0}, 41.26), "0.95": ({"Overloaded": 3}, 122.4)}
+    clock = "\n".join(
+        f"| {float(share):.0%} | 9 | 9.0 | 1.0 | {p95:.1f} | 2.0 | 1.0 | 1 (100%) | {sum(failures.values())} |"
+        for share, (failures, p95) in points.items()
+    )
+    machine = this_machine()
+    text = (
+        f"Machine: {machine.describe()}. Client, server and network share its cores. Versions: x.\n\n"
+        f"## Requests by the clock, shares of 196 a second; latency\n\n| of capacity |\n| --- |\n{clock}\n\n"
+        "## Another\n\n| 80% | 9 | 9.0 | 1.0 | 7.0 | 2.0 | 1.0 | 1 | 0 |\n"
+    )
+    assert recorded(text) == {
+        "capacity": 196.0,
+        "open": {
+            "0.5": {"latency_ms": {"p95": 41.3}, "failures": {}},
+            "0.95": {"latency_ms": {"p95": 122.4}, "failures": {"refused": 3}},
+        },
+        "machine": {"cores": machine.cores},
+        "about": machine.describe(),
+    }
+    assert document.COMMAND in RECORDED.read_text()
+    with pytest.raises(ValueError, match="no document of"):
+        recorded("# Benchmarks\n")
+
+
+def test_every_rate_of_the_recorded_benchmark_is_found() -> None:
+    text = RECORDED.read_text()
+    assert set(recorded(text)["open"]) == {"0.5", "0.8", "0.95", "1.2"}
+
+
+def test_a_day_becomes_its_busiest_moment() -> None:
+    assert busiest(36_000, hours=10, peak=3) == 3
+    assert busiest(300, pictures=120, hours=10, peak=1) == 1
+
+
+def test_a_price_becomes_the_cost_of_a_million_pictures() -> None:
+    needed = size(report(), 79, 60, 1)
+    assert needed.servers == 2
+    assert per_million(needed, 480_000, 0.5) == pytest.approx(2 * 24 * 0.5 / 0.48)
+    assert per_million_at_best(1000 / 3.6, 0.5) == pytest.approx(0.5)
+
+
+@given(st.floats(1, 1e6), st.integers(0, 3))
+def test_a_million_pictures_never_cost_less_than_on_servers_that_are_always_busy(a_day: float, spare: int) -> None:
+    needed = size(report(), busiest(a_day, hours=24, peak=1), 60, spare)
+    assert per_million(needed, a_day, 1.0) >= per_million_at_best(needed.capacity, 1.0) * (1 - 1e-9)
+
+
+def test_the_command_says_servers_and_cost_for_a_day(tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(sizing.main)
+    path = tmp_path / "bench.json"
+    path.write_text(json.dumps(report()))
+    words = ["--per-day", "36000", "--p95-ms", "60", "--spare", "0", "--bench", str(path)]
+    ran = CliRunner().invoke(app, [*words, "--price", "0.5", "--json"])
+    told = json.loads(ran.output)
+    assert (told["servers"], told["capacity"]) == (1, 80)
+    assert told["cost_per_million"] == pytest.approx(24 * 0.5 / 0.036)
+    assert CliRunner().invoke(app, ["--bench", str(path)]).exit_code == 2
+    assert CliRunner().invoke(app, [*words, "--per-second", "3"]).exit_code == 2
 
 
 def test_the_command_reads_a_benchmark(tmp_path: Path) -> None:
