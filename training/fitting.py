@@ -53,14 +53,14 @@ def start_run(
         "weights": weights,
         "manifest_sha256": manifest_hash(manifest),
     }
+    if run.settings.is_file() and not overwrite:
+        _check_same(run, settings)
+        run.load_state()
+        _check_weights(run, weights)
+        return run
+    settings["weights_sha256"] = network.weights_hash(weights)  # before anything is deleted for nothing
     if run.settings.is_file():
-        if not overwrite:
-            _check_same(run, settings)
-            run.load_state()
-            _check_weights(run, weights)
-            return run
         shutil.rmtree(folder)
-    settings["weights_sha256"] = network.weights_hash(weights)
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     write_aside(run.manifest, lambda aside: shutil.copyfile(manifest, aside))
     write_json(run.settings, {**settings, "versions": versions(), "started": time.strftime("%Y-%m-%d")})
