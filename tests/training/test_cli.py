@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from .conftest import save_noise
 
@@ -28,6 +30,10 @@ def run(*words: object, folder: Path, check: bool = True) -> subprocess.Complete
     )
     assert not check or done.returncode == 0, done.stderr
     return done
+
+
+def seed_of(label: str, number: int) -> int:
+    return number + (100 if label == "PNEUMONIA" else 0)
 
 
 def test_help_teaches_the_order_of_the_steps(tmp_path: Path) -> None:
@@ -80,6 +86,50 @@ def test_split_prints_its_table_and_writes_the_manifest(tmp_path: Path) -> None:
     rows = (tmp_path / "runs/xray/manifest.csv").read_text().splitlines()
     assert len(rows) == 1 + 21
     assert "next:    python -m training fit --task xray --data films" in done.stdout
+    assert "audit:   runs/xray/audit.html" in done.stdout
+    assert (tmp_path / "runs/xray/audit.html").is_file()
+
+
+def test_split_says_what_is_nearly_equal_and_what_leaks_and_writes_no_page_if_told(tmp_path: Path) -> None:
+    for label in ("NORMAL", "PNEUMONIA"):
+        for number in range(8):
+            save_noise(tmp_path / f"films/train/{label}/{label}{number}.png", seed_of(label, number), side=64)
+    turned = np.asarray(Image.open(tmp_path / "films/train/NORMAL/NORMAL3.png"))[:, ::-1]
+    (tmp_path / "films/val/NORMAL").mkdir(parents=True)
+    Image.fromarray(turned).save(tmp_path / "films/val/NORMAL/turned.png")
+    words = ("split", "--task", "xray", "--data", "films", "--out", "cut/first.csv")
+    done = run(*words, "--no-audit", folder=tmp_path)
+    assert "nearly equal, kept in one fold: 1 pairs of 2 pictures, 1 of them mirrored, 0 across classes" in done.stdout
+    assert "the folder val: 1 of 1 pictures of NORMAL stand in train as well (0 equal, 1 nearly)" in done.stdout
+    assert [path.name for path in (tmp_path / "cut").iterdir()] == ["first.csv"]
+    folds = {row.split(",")[0]: row.split(",")[3] for row in (tmp_path / "cut/first.csv").read_text().splitlines()}
+    assert folds["val/NORMAL/turned.png"] == folds["train/NORMAL/NORMAL3.png"]
+
+
+def test_split_after_another_keeps_what_was_trained_on_in_train(tmp_path: Path) -> None:
+    for label in ("NORMAL", "PNEUMONIA"):
+        for number in range(8):
+            file = save_noise(tmp_path / f"films/{label}/{label}{number}.png", seed_of(label, number), side=64)
+            Image.fromarray(np.asarray(Image.open(file))[:, ::-1]).save(file.with_name(f"{label}{number}-turned.png"))
+    words = ("split", "--task", "xray", "--data", "films", "--no-audit")
+    run(*words, "--near", "1", "--out", "a.csv", folder=tmp_path)
+    run(*words, "--after", "a.csv", "--out", "b.csv", folder=tmp_path)
+    first, later = (
+        {row.split(",")[0]: row.split(",")[3] for row in (tmp_path / name).read_text().splitlines()}
+        for name in ("a.csv", "b.csv")
+    )
+    assert all(later[path] == "train" for path, fold in first.items() if fold == "train")
+    assert later != first
+    for path, fold in later.items():
+        assert later.get(path.replace(".png", "-turned.png"), fold) == fold
+
+
+def test_a_set_that_is_tied_into_one_group_is_warned_of(tmp_path: Path) -> None:
+    for number in range(30):
+        save_noise(tmp_path / f"films/NORMAL/p1_{number}.png", number)
+        save_noise(tmp_path / f"films/PNEUMONIA/q{number}_1.png", 100 + number)
+    words = ("split", "--task", "xray", "--data", "films", "--no-audit", "--group", r"^[pq]\d+")
+    assert "30 of 60 pictures are one group (p1 and what is tied to it)" in run(*words, folder=tmp_path).stdout
 
 
 @pytest.mark.slow
