@@ -9,7 +9,7 @@ import pytest
 
 from .images import ROOT
 
-PAGES = [ROOT / "docs" / name for name in ("SECURITY.md", "RELIABILITY.md", "ROLLOUT.md", "OPERATIONS.md")]
+PAGES = [ROOT / "docs" / name for name in ("SECURITY.md", "RELIABILITY.md", "ROLLOUT.md", "OPERATIONS.md", "SIZING.md")]
 TESTS = {path.name: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
 
 

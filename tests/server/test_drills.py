@@ -1,15 +1,26 @@
 from __future__ import annotations
 
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from server.drills import faults, rollouts
+from server.drills import faults, machine, rollouts
 from server.drills.__main__ import BEGIN, END, table, with_two_versions, write_into
 from server.drills.callers import Callers, Tally
+from server.drills.faults import Outcome
 from server.drills.subject import TOLERANCE, Subject, prepare
 from server.embedded import EmbeddedTriton
 
 from . import tiny
+
+ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
@@ -73,6 +84,64 @@ def test_a_frozen_server_answers_late_or_not_at_all_and_never_wrongly(subject: S
     assert outcome.held, outcome
     assert outcome.tally.pause_s > 4
     assert any(kind.startswith("DEADLINE_EXCEEDED") for kind in outcome.tally.failed)
+
+
+def test_a_corrupt_onnx_file_is_not_served_and_takes_nothing_down(subject: Subject) -> None:
+    outcome = rollouts.corrupt_onnx(subject)
+    assert outcome.held, outcome
+
+
+def test_callers_who_do_not_read_hold_up_nobody_else(subject: Subject) -> None:
+    outcome = machine.slow_readers(subject)
+    assert outcome.held, outcome
+    # Whoever reads them would have had some 50,000 bytes.
+    assert 2 * 1024 <= int(outcome.note.split()[1]) < 20_000
+
+
+@pytest.mark.parametrize("drill", [machine.shared_memory_full, machine.clock_jumps])
+def test_what_the_server_stands_on_makes_no_answer_wrong(subject: Subject, drill: Callable[[Subject], Outcome]) -> None:
+    try:
+        outcome = drill(subject)
+    except machine.CannotBeHeld as error:
+        pytest.skip(str(error))
+    assert outcome.held, outcome
+
+
+def test_a_file_system_is_full_while_it_is_filled_and_empty_again_after(tmp_path: Path) -> None:
+    """On a file system of four pages, in a mount namespace of its own."""
+    if os.geteuid() != 0 or not shutil.which("unshare"):
+        pytest.skip("mounting needs root and the program unshare")
+    code = (
+        "import sys, pathlib\nfrom server.drills.machine import filled\nfolder = pathlib.Path(sys.argv[1])\n"
+        "with filled(folder):\n    try:\n        (folder / 'more').write_bytes(b'x')\n        print('room')\n"
+        "    except OSError as error:\n        print(error.errno)\n"
+        "(folder / 'more').write_bytes(b'x')\nprint(sorted(path.name for path in folder.iterdir()))\n"
+    )
+    mount = 'mount -t tmpfs -o size=16k tmpfs "$1" && exec "$2" -c "$3" "$1"'
+    command = [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        mount,
+        "sh",
+        tmp_path,
+        sys.executable,
+        code,
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout == f"{errno.ENOSPC}\n['more']\n", done.stderr
+
+
+def test_a_drill_that_a_machine_cannot_hold_is_left_out_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(machine.CannotBeHeld, match="root"):
+        machine.shared_memory_full(None)  # type: ignore[arg-type]
+    monkeypatch.setattr(machine, "_LIBFAKETIME", ())
+    with pytest.raises(machine.CannotBeHeld, match="apt-get install faketime"):
+        machine.clock_jumps(None)  # type: ignore[arg-type]
 
 
 def test_a_model_with_one_version_gets_a_second_to_roll_out(
