@@ -34,6 +34,7 @@ MONITORING = ROOT / "docker/monitoring"
 DASHBOARD: dict[str, Any] = json.loads((MONITORING / "grafana/dashboards/densescan.json").read_text())
 GROUPS: list[dict[str, Any]] = yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"]
 RULES: list[dict[str, Any]] = [rule for group in GROUPS for rule in group["rules"]]
+TESTS = ("alerts.test.yml", "drift.test.yml")
 ALERTS = [rule for rule in RULES if "alert" in rule]
 RECORDED = {rule["record"]: rule["expr"] for rule in RULES if "record" in rule}
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
@@ -80,11 +81,12 @@ def container(start_container: Callable[..., Container]) -> Container:
 
 def test_alerts_fire_when_they_must_and_only_then() -> None:
     promtool("check", "rules", "alerts.yml")
-    promtool("test", "rules", "alerts.test.yml")
+    for tests in TESTS:
+        promtool("test", "rules", tests)
 
 
 def test_every_alert_is_tested_both_ways_and_says_what_to_do() -> None:
-    tests = yaml.safe_load((MONITORING / "alerts.test.yml").read_text())["tests"]
+    tests = [test for name in TESTS for test in yaml.safe_load((MONITORING / name).read_text())["tests"]]
     cases = [(case["alertname"], bool(case["exp_alerts"])) for test in tests for case in test["alert_rule_test"]]
     for rule in ALERTS:
         assert {(rule["alert"], True), (rule["alert"], False)} <= set(cases)
