@@ -60,7 +60,7 @@ def split(
     report.unreadable = scan.unreadable
     target = target or default_manifest(task)
     write_manifest(target, entries)
-    _show_split(task, entries, report)
+    _show_split(task, entries, report, near)
     _show_leaks(leakage.between_folders(images, scan.hashes, pairs))
     out.print(f"\nwritten: [bold]{target}[/]", soft_wrap=True)
     if with_audit:
@@ -84,7 +84,7 @@ def _parse_ratios(text: str) -> tuple[float, float, float]:
     return train, val, test
 
 
-def _show_split(task: Task, entries: Sequence[Entry], report: splits.SplitReport) -> None:
+def _show_split(task: Task, entries: Sequence[Entry], report: splits.SplitReport, near: float) -> None:
     unique = Counter((entry.fold, entry.label) for entry in entries if not entry.duplicate_of)
     groups = {fold: {entry.group for entry in entries if entry.fold == fold} for fold in FOLDS}
     table = Table(title=f"{task.title}: pictures without duplicates", title_justify="left")
@@ -97,7 +97,7 @@ def _show_split(task: Task, entries: Sequence[Entry], report: splits.SplitReport
             table.add_row(fold, *(f"{count:,}" for count in (*counts, sum(counts), len(groups[fold]))))
     out.print(table)
     out.print(f"duplicates (equal pixels), kept in their first copy's fold and not used: {report.duplicates:,}")
-    out.print(_near(entries, report))
+    out.print(_near(entries, report) if near < 1 else "nearly equal: not looked for, with --near 1", soft_wrap=True)
     _warn_of_clusters(entries)
     if report.leaked:
         out.print(f"[yellow]stood on both sides of the published train and test folders: {report.leaked}[/]")
