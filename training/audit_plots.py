@@ -109,7 +109,7 @@ def _leak_panel(axes: Axes, found: Sequence[Leak]) -> None:
     for place, leak in zip(places, found, strict=True):
         text = f" {leak.share:.1%}  ({leak.equal + leak.near:,} of {leak.pictures:,})"
         axes.text(leak.share, float(place), text, va="center", fontsize=8.5, color=_INK)
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.grid(visible=False, axis="y")
 
 
