@@ -300,3 +300,37 @@ def test_no_thread_or_task_is_left_behind(fake: FakeTriton, pixels: Pixels) -> N
     run(work, fake.url)
     ours = [thread.name for thread in threading.enumerate() if not thread.name.startswith("ThreadPoolExecutor")]
     assert [name for name in ours if "asyncio" in name or "densescan" in name] == []
+
+
+def test_what_is_sent_again_is_sent_after_a_pause(fake: FakeTriton, pixels: Pixels) -> None:
+    times: list[float] = []
+
+    def fails_once(request: Any, context: Any) -> Any:
+        times.append(time.perf_counter())
+        if len(times) < 2:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "Server exiting")
+        return answer([0.2, 0.8])
+
+    async def work(client: AsyncClient) -> str:
+        return (await client.classify_xray(pixels)).label
+
+    fake.on_infer = fails_once
+    assert run(work, fake.url) == "PNEUMONIA"
+    assert times[1] - times[0] >= 0.05
+
+
+def test_each_call_may_have_metadata_of_its_own(fake: FakeTriton, pixels: Pixels) -> None:
+    seen: list[dict[str, str]] = []
+
+    def heard(request: Any, context: Any) -> Any:
+        seen.append(dict(context.invocation_metadata()))
+        return answer([0.2, 0.8])
+
+    async def work(client: AsyncClient) -> None:
+        await client.classify_xray(pixels, metadata={"Authorization": "Bearer one"})
+        async for _ in client.classify_many("xray", [pixels] * 2, metadata={"authorization": "Bearer many"}):
+            pass
+
+    fake.on_infer = heard
+    run(work, fake.url)
+    assert [each["authorization"] for each in seen] == ["Bearer one", "Bearer many", "Bearer many"]

@@ -13,6 +13,7 @@ import grpc
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom.uid import RLELossless
 from typer.testing import CliRunner
 
 from densescan import _bench_command, cli
@@ -131,6 +132,18 @@ def test_what_was_not_tried_counts_the_frames_of_a_series(fake: FakeTriton, tmp_
     done = run("classify", "xray", series, url=fake.url)
     assert done.exit_code == 3
     assert "8 of 9 pictures were not tried" in done.stderr
+
+
+def test_frames_that_a_damaged_series_announces_are_not_waited_for(fake: FakeTriton, tmp_path: Path) -> None:
+    file = dicom_files.dataset(np.stack([RAMP, RAMP[:, ::-1]]))
+    file.compress(RLELossless)
+    file.NumberOfFrames = 700
+    path = tmp_path / "damaged.dcm"
+    path.write_bytes(dicom_files.saved(file))
+    done = run("classify", "xray", path, url=fake.url)
+    assert done.exit_code == 1
+    assert "damaged.dcm" in done.stderr
+    assert "not tried" not in done.stderr
 
 
 def test_the_limits_of_the_variables_hold_for_every_kind_of_file(

@@ -456,3 +456,29 @@ def test_no_thread_and_no_connection_is_left_behind(fake: FakeTriton, pixels: Pi
 def test_a_name_that_resolves_to_servers_is_an_address(fake: FakeTriton, pixels: Pixels) -> None:
     with Client(f"dns:///localhost:{fake.url.rpartition(':')[2]}") as client:
         assert client.classify_xray(pixels).label == "PNEUMONIA"
+
+
+def test_what_is_sent_again_is_sent_after_a_pause(fake: FakeTriton, pixels: Pixels) -> None:
+    times: list[float] = []
+
+    def fails_twice(request: Any, context: Any) -> Any:
+        times.append(time.monotonic())
+        if len(times) < 3:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "Server exiting")
+        return answer([0.2, 0.8])
+
+    fake.on_infer = fails_twice
+    with Client(fake.url) as client:
+        assert client.classify_xray(pixels).label == "PNEUMONIA"
+    first, second = np.diff(times)
+    assert first >= 0.05
+    assert second >= 0.1
+
+
+def test_the_time_limit_of_the_client_holds_unless_the_call_has_its_own(fake: FakeTriton, pixels: Pixels) -> None:
+    fake.on_infer = fake.hang
+    with Client(fake.url, timeout_s=0.3) as client:
+        client.is_ready()
+        for limit, options in ((0.3, {}), (0.6, {"timeout_s": 0.6})):
+            with takes_at_most(limit + 3), pytest.raises(DeadlineExceeded, match=f"within {limit:g} s"):
+                client.classify_xray(pixels, **options)

@@ -243,6 +243,16 @@ def test_limits_can_be_set_by_the_caller() -> None:
         open_grey(PNG, max_bytes=10)
 
 
+def test_a_limit_is_the_largest_that_is_taken() -> None:
+    data = encoded(RAMP, "PNG")
+    pixels = RAMP.width * RAMP.height
+    assert open_grey(data, max_pixels=pixels, max_bytes=len(data)).size == RAMP.size
+    assert open_grey(np.asarray(RAMP), max_pixels=pixels).size == RAMP.size
+    for limits in ({"max_pixels": pixels - 1}, {"max_bytes": len(data) - 1}):
+        with pytest.raises(InvalidImage, match="the limit of"):
+            open_grey(data, **limits)
+
+
 def test_no_more_of_a_file_object_is_read_than_the_limit_needs() -> None:
     file = io.BytesIO(bytes(1000))
     with pytest.raises(InvalidImage):
