@@ -163,6 +163,10 @@ def test_the_table_marks_differences_whose_interval_leaves_out_zero() -> None:
     assert lines[2].startswith("| plain | 0.")
     assert "<br>" not in lines[2]
     assert "<br>**+0." in lines[3]
+    same = [comparison.Measured(name, XRAY, "val", answers(1.9)) for name in "ab"]
+    text = comparison_table.markdown(comparison.compare(same, resamples=50))
+    assert text.count("<br>+0.000 (+0.000 to +0.000)") == 6
+    assert "**" not in text
 
 
 def test_a_figure_that_a_network_has_not_got_is_not_measured() -> None:
