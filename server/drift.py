@@ -117,7 +117,7 @@ def from_metrics(text: str) -> list[Comparison]:
         )
     found = []
     for (model, version), cells in sorted(seen.items()):
-        names, edges = list(dict.fromkeys(label for label, _ in cells)), sorted({edge for _, edge in cells})
+        names, edges = sorted({label for label, _ in cells}), sorted({edge for _, edge in cells})
         at_release = released[model, version]
         found.append(
             Comparison(model, version, names, edges, _table(cells, names, edges), _table(at_release, names, edges))
@@ -168,13 +168,17 @@ def record(comparison: Comparison, repository: Path) -> Path:
     return path
 
 
-def picture(comparison: Comparison) -> Table:
-    """Both distributions as bars, a row for each label and bin."""
-    title = (
+def summary(comparison: Comparison) -> str:
+    """One line for a person."""
+    return (
         f"{comparison.model}, version {comparison.version}: {comparison.seen.sum():.0f} answers, "
         f"index {comparison.index:.3f}: {comparison.verdict}"
     )
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+
+
+def picture(comparison: Comparison) -> Table:
+    """Both distributions as bars, a row for each label and bin."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("most probable", "with", "release", "", "seen", ""):
         table.add_column(name, justify="right" if name in ("release", "seen") else "left", no_wrap=True)
     released, seen = (counts / max(counts.sum(), 1) for counts in (comparison.released, comparison.seen))
@@ -222,7 +226,8 @@ def drift(
             if as_json:
                 typer.echo(json.dumps(comparison.to_dict()))
             else:
-                console.print(picture(comparison), "")
+                console.print(summary(comparison), style="bold")
+                console.print(picture(comparison))
         for path in [record(comparison, model_repository) for comparison in found] if save else []:
             err.print(f"{path}: compared with this from the next start on; sign the repository again if you sign it")
     except (DriftError, OSError, ValueError) as error:
