@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -254,6 +255,29 @@ def test_a_closed_client_says_so_to_those_under_way_and_to_later_ones(fake: Fake
         for use in uses:
             with pytest.raises(ClientClosed, match="closed"):
                 await use()
+
+    run(work, fake.url)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 does not tell who cancelled a task")
+def test_a_call_that_its_caller_cancelled_stays_cancelled_when_the_client_closes(
+    fake: FakeTriton, pixels: Pixels
+) -> None:
+    arrived = threading.Event()
+
+    def hang(request: Any, context: Any) -> Any:
+        arrived.set()
+        return fake.hang(request, context)
+
+    fake.on_infer = hang
+
+    async def work(client: AsyncClient) -> None:
+        task = asyncio.ensure_future(client.classify_xray(pixels))
+        assert await asyncio.to_thread(arrived.wait, 5)
+        task.cancel()
+        await client.close()
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
     run(work, fake.url)
 

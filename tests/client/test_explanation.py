@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -145,3 +146,20 @@ def test_an_explanation_as_json() -> None:
 def test_the_repr_does_not_print_pixels() -> None:
     assert len(repr(explain(spike(0, 0)))) < 500
     assert isinstance(explain(), Explanation)
+
+
+def test_the_file_itself_is_never_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "out.png"
+    path.write_bytes(b"the last one")
+    written: list[Path] = []
+    save = Image.Image.save
+
+    def watched(image: Image.Image, to: Any, *rest: Any, **options: Any) -> None:
+        written.append(Path(to))
+        assert path.read_bytes() == b"the last one"
+        save(image, to, *rest, **options)
+
+    monkeypatch.setattr(Image.Image, "save", watched)
+    explain(spike(3, 3)).save(path, annotate=False)
+    assert path not in written
+    assert path.read_bytes().startswith(b"\x89PNG")
