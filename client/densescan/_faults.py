@@ -116,7 +116,9 @@ def _unavailable(code: str, details: str, call: Call) -> ServerUnavailable:
         )
     meaning = next((meaning for words, meaning in _MEANINGS.items() if words in text), None)
     reason = details if meaning is None else f"{meaning} ({details})"
-    return ServerUnavailable(f"no server available at {call.url}: {reason or 'no reason given'}. {_HOW_TO_START}")
+    return ServerUnavailable(
+        f"no server available at {call.url} for {call.about}: {reason or 'no reason given'}. {_HOW_TO_START}"
+    )
 
 
 def _too_late(call: Call) -> ServerUnavailable | DeadlineExceeded:
