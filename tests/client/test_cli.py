@@ -16,7 +16,7 @@ from PIL import Image
 from pydicom.uid import RLELossless
 from typer.testing import CliRunner
 
-from densescan import _bench_command, cli
+from densescan import _bench_command, _explain_command, cli
 from densescan._commands import app
 from densescan.tasks import MRI, RESEARCH_ONLY, XRAY
 
@@ -27,7 +27,7 @@ RAMP = np.tile(np.arange(256, dtype=np.uint8), (64, 1))
 DEAD = "127.0.0.1:1"
 
 
-assert _bench_command.app is app  # importing it adds the command
+assert _bench_command.app is _explain_command.app is app  # importing them adds the commands
 
 
 def run(*arguments: object, url: str | None = None) -> Any:
