@@ -15,6 +15,7 @@ from densescan.tasks import CLASS_INDEX_NAME, IMAGE_SHAPE, INPUT_NAME, OUTPUT_NA
 if TYPE_CHECKING:
     import keras
     import onnx
+    import openvino
 
 OPSET = 17
 log = logging.getLogger(__name__)
@@ -98,13 +99,17 @@ def to_fp16(model: onnx.ModelProto, path: Path) -> None:
     onnx.save(half, str(path))
 
 
-def to_int8(onnx_path: Path, path: Path, calibration: npt.NDArray[np.uint8]) -> None:
+def to_int8(onnx_path: Path, path: Path, calibration: npt.NDArray[np.uint8], whole: int = 1) -> None:
     """Quantise to OpenVINO int8 with NNCF.
+
+    The first convolution reads the picture itself, whose few grey levels a coarser step would blur for all that
+    follows; it is left as it is, which costs no time.
 
     Args:
         onnx_path: The network in FP32.
         path: The ``.xml`` to write; the weights go beside it as ``.bin``.
         calibration: Grey training images that set the ranges: uint8 [n, 224, 224].
+        whole: How many convolutions, counted from the picture, are not quantised.
     """
     import nncf
     import openvino
@@ -117,5 +122,16 @@ def to_int8(onnx_path: Path, path: Path, calibration: npt.NDArray[np.uint8]) -> 
         dataset,
         subset_size=len(calibration),
         preset=nncf.QuantizationPreset.MIXED,
+        ignored_scope=nncf.IgnoredScope(names=convolutions(network)[:whole]),
     )
     openvino.save_model(quantised, str(path), compress_to_fp16=True)
+
+
+def convolutions(network: openvino.Model) -> list[str]:
+    """Names of a network's convolutions, those next to the picture first: by the longest way from it."""
+    depth: dict[str, int] = {}
+    for op in network.get_ordered_ops():
+        before = [depth[value.get_node().get_friendly_name()] for value in op.input_values()]
+        depth[op.get_friendly_name()] = 1 + max(before, default=0)
+    names = [op.get_friendly_name() for op in network.get_ordered_ops() if op.get_type_name() == "Convolution"]
+    return sorted(names, key=lambda name: depth[name])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -11,17 +12,21 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from densescan import drift
 from densescan.tasks import Task
 
 from . import calibration, conversion, fitting, metrics, network, operating_point, predictors
 from .calibration import Calibration
 from .data import Fold
 from .runs import Run, RunError, write_json
+
+if TYPE_CHECKING:
+    import keras
 
 SAVED_MODEL = "model.savedmodel"
 FP32 = "fp32.onnx"
@@ -36,6 +41,14 @@ CHECKED_IMAGES = 64
 FP32_TOLERANCE = 1e-4
 FP16_TOLERANCE = 5e-3
 INT8_AGREEMENT = 0.98
+
+INT8_MAPS = 0.99
+"""Mean correlation of int8's maps with FP32's that is aimed at; a form that misses it by far is refused later."""
+WHOLE_CONVOLUTIONS = (1, 4, 8, 13)
+"""Numbers of convolutions next to the picture that are tried unquantised, until the maps are right. Each costs time."""
+
+
+log = logging.getLogger(__name__)
 
 
 class ExportRefused(RunError):
@@ -104,8 +117,8 @@ def export(
         staged.mkdir()
         explaining.mkdir()
         trained, found = _calibrate(run, val, Path(name), on_step)
-        checks, figures = _convert_and_check(trained, task, train, val, staged, Path(name), on_step)
-        _write_card(staged / CARD, run, task, found, checks, figures)
+        checks, figures, answers = _convert_and_check(trained, task, train, val, staged, Path(name), on_step)
+        _write_card(staged / CARD, run, task, found, checks, figures, answers)
         _add_gradient_model(trained, task, val, staged, explaining, Path(name), on_step)
         number = str(next_version(*homes))
         install({explaining: homes[1] / number, staged: homes[0] / number})
@@ -169,7 +182,8 @@ def _add_gradient_model(
 
 def _convert_and_check(
     trained: Path, task: Task, train: Fold, val: Fold, staged: Path, work: Path, on_step: Callable[[str], None]
-) -> tuple[list[Check], dict[str, Any]]:
+) -> tuple[list[Check], dict[str, Any], dict[str, Any]]:
+    """The checks, the figures of FP32 and int8, and what int8 answered on the set's own films, for `drift`."""
     model = network.load_model(trained)
     chosen = spread(len(val), CHECKED_IMAGES)
     on_step("asking Keras")
@@ -192,7 +206,7 @@ def _convert_and_check(
     conversion.to_fp16(proto, staged / FP16)
     check("ONNX FP16", staged / FP16, FP16_TOLERANCE)
     on_step("quantising to int8")
-    conversion.to_int8(fp32, staged / INT8, train.grey[spread(len(train), CALIBRATION_IMAGES)])
+    _quantise(model, fp32, staged / INT8, train, val, work, on_step)
     on_step("measuring FP32 and int8 on the validation fold")
     probabilities = {
         "fp32": predictors.predict(predictors.open_model(fp32), val.grey),
@@ -202,14 +216,32 @@ def _convert_and_check(
     if checks[-1].agreement < INT8_AGREEMENT:
         raise ExportRefused(f"int8 decides as FP32 on only {checks[-1].agreement:.2%} of the validation fold")
     threshold = None
+    own = metrics.own_films(val.entries)
     if task.positive_index is not None:
-        own = metrics.own_films(val.entries)
         positive = val.classes[own] == task.positive_index
         threshold = calibration.find_operating_point(positive, probabilities["int8"][own, task.positive_index])
-    return checks, {
+    figures = {
         form: metrics.evaluate(task, val.classes, values, val.entries, threshold=threshold)
         for form, values in probabilities.items()
     }
+    return checks, figures, drift.reference(probabilities["int8"][own], task.labels)
+
+
+def _quantise(
+    model: keras.Model, fp32: Path, int8: Path, train: Fold, val: Fold, work: Path, on_step: Callable[[str], None]
+) -> None:
+    """Write the int8 form, as much of it quantised as leaves the maps what they are."""
+    from . import exporting_gradcam
+
+    ranges = train.grey[spread(len(train), CALIBRATION_IMAGES)]
+    looked_at = val.grey[spread(len(val), 2 * CHECKED_IMAGES)]
+    for whole in WHOLE_CONVOLUTIONS:
+        on_step(f"quantising to int8 all but the first {whole} convolutions")
+        conversion.to_int8(fp32, int8, ranges, whole)
+        correlation = exporting_gradcam.int8_correlation(model, fp32, int8, looked_at, work)
+        log.info("int8 but for the first %d convolutions: its maps correlate %.4f", whole, correlation)
+        if correlation >= INT8_MAPS:
+            return
 
 
 def spread(count: int, wanted: int) -> npt.NDArray[np.int64]:
@@ -218,7 +250,13 @@ def spread(count: int, wanted: int) -> npt.NDArray[np.int64]:
 
 
 def _write_card(
-    path: Path, run: Run, task: Task, found: Calibration, checks: Sequence[Check], figures: dict[str, Any]
+    path: Path,
+    run: Run,
+    task: Task,
+    found: Calibration,
+    checks: Sequence[Check],
+    figures: dict[str, Any],
+    answers: dict[str, Any],
 ) -> None:
     settings = fitting.read_settings(run)
     write_json(
@@ -228,6 +266,7 @@ def _write_card(
             "labels": task.labels,
             "recipe": settings["recipe"],
             "starting_weights": settings["weights"] if settings["weights"] in ("none", "imagenet") else "file",
+            "starting_weights_sha256": settings.get("weights_sha256"),
             "manifest_sha256": settings["manifest_sha256"],
             "epochs": len(run.read_history()),
             "trained": settings["started"],
@@ -236,6 +275,7 @@ def _write_card(
             "calibration": asdict(found),
             "checks": [asdict(check) for check in checks],
             "validation": figures,
+            "drift": answers,
             "sha256": hashes(path.parent),
         },
     )

@@ -98,6 +98,26 @@ def convert_and_check(
     return checks
 
 
+def int8_correlation(classifier: keras.Model, fp32: Path, int8: Path, grey: npt.NDArray[np.uint8], work: Path) -> float:
+    """Mean correlation of the maps of an OpenVINO classifier with those of the ONNX file that it was made from.
+
+    Args:
+        classifier: The network in Keras, for the head.
+        fp32: Its ONNX file in FP32.
+        int8: The ``.xml`` of its quantised form.
+        grey: Images: uint8 [n, 224, 224].
+        work: A folder for what is written meanwhile.
+    """
+    import onnx
+
+    head = gradcam.to_onnx_head(classifier, conversion.OPSET)
+    onnx.save(gradcam.onto_onnx(onnx.load(str(fp32)), head), str(work / "maps.onnx"))
+    gradcam.onto_openvino(int8, head, work / "maps.xml")
+    probabilities, expected = explainers.explain(explainers.onnx_file(work / "maps.onnx"), grey)
+    _, got = explainers.explain(explainers.openvino_file(work / "maps.xml"), grey, probabilities.argmax(axis=1))
+    return float(explainers.correlations(expected, got).mean())
+
+
 def compare_maps(
     form: str, expected: npt.NDArray[np.float32], got: npt.NDArray[np.float32], probabilities_differ: float = 0.0
 ) -> MapCheck:
