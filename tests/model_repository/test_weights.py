@@ -43,7 +43,8 @@ def test_the_card_tells_how_to_repeat_the_training(task: Task) -> None:
     assert Recipe.from_dict(card["recipe"]).name != "smoke"
     assert re.fullmatch(r"[0-9a-f]{64}", card["manifest_sha256"])
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", card["trained"])
-    assert card["validation"]["int8"]["images"] > 500
+    # The MRI fold has 452: half of the set's pictures have near-copies, and those are all in the training fold.
+    assert card["validation"]["int8"]["images"] > 450
 
 
 @each_task
