@@ -152,10 +152,10 @@ def test_both_are_really_trained(fit: Fit) -> None:
     first, second = (network.load_model(RUNS / name / "best.keras") for name in ("first", "second"))
     assert len(Run(RUNS / "second").read_history()) == 1
     # Adam moves no weight by more than about its rate a step, and there are two: the second began where the first
-    # ended. Another start would lie much further off.
+    # ended. Another start lies up to .085 off: Glorot's bound for this kernel, sqrt(6 / (7 * 7 * (3 + 64))), twice.
     kernels = [
         model.get_layer(network.BACKBONE).get_layer("conv1_conv").get_weights()[0]
         for model in (first, second, network.build_classifier(XRAY, size=32))
     ]
     moved, apart = (abs(kernel - kernels[0]).max() for kernel in kernels[1:])
-    assert 0 < moved < 0.02 < 0.1 < apart
+    assert 0 < moved < 0.02 < 0.06 < apart
