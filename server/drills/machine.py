@@ -43,7 +43,7 @@ def shared_memory_full(subject: Subject) -> Outcome:
     with supervised(subject, prefix=prefix) as triton, Callers(subject, [triton.grpc_url]) as callers:
         callers.wait_for(WARM)
         before, began = triton.pid, time.monotonic()
-        with filled(Path(f"/proc/{before}/root/dev/shm")):
+        with filled(Path("/proc", str(before), "root", "dev/shm")):
             while time.monotonic() < began + FULL_S:
                 time.sleep(0.1)
         callers.wait_for(WARM)
