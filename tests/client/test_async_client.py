@@ -211,15 +211,21 @@ def test_calls_run_together_on_one_loop(fake: FakeTriton, pixels: Pixels) -> Non
     assert len(run(work, fake.url)) == 8
 
 
-def test_cancelling_a_call_cancels_the_request_at_the_server(fake: FakeTriton, pixels: Pixels) -> None:
-    arrived, cancelled = threading.Event(), threading.Event()
+def hanging(fake: FakeTriton) -> tuple[threading.Event, threading.Event]:
+    """Have the server never answer; what comes back is set when a request has arrived, and when it has ended."""
+    arrived, ended = threading.Event(), threading.Event()
 
     def hang(request: Any, context: Any) -> Any:
-        context.add_callback(cancelled.set)
+        context.add_callback(ended.set)
         arrived.set()
         return fake.hang(request, context)
 
     fake.on_infer = hang
+    return arrived, ended
+
+
+def test_cancelling_a_call_cancels_the_request_at_the_server(fake: FakeTriton, pixels: Pixels) -> None:
+    arrived, cancelled = hanging(fake)
 
     async def work(client: AsyncClient) -> None:
         task = asyncio.ensure_future(client.classify_xray(pixels))
@@ -233,13 +239,7 @@ def test_cancelling_a_call_cancels_the_request_at_the_server(fake: FakeTriton, p
 
 
 def test_a_closed_client_says_so_to_those_under_way_and_to_later_ones(fake: FakeTriton, pixels: Pixels) -> None:
-    arrived = threading.Event()
-
-    def hang(request: Any, context: Any) -> Any:
-        arrived.set()
-        return fake.hang(request, context)
-
-    fake.on_infer = hang
+    arrived, _ = hanging(fake)
 
     async def work(client: AsyncClient) -> None:
         task = asyncio.ensure_future(client.classify_xray(pixels))
@@ -263,13 +263,7 @@ def test_a_closed_client_says_so_to_those_under_way_and_to_later_ones(fake: Fake
 def test_a_call_that_its_caller_cancelled_stays_cancelled_when_the_client_closes(
     fake: FakeTriton, pixels: Pixels
 ) -> None:
-    arrived = threading.Event()
-
-    def hang(request: Any, context: Any) -> Any:
-        arrived.set()
-        return fake.hang(request, context)
-
-    fake.on_infer = hang
+    arrived, _ = hanging(fake)
 
     async def work(client: AsyncClient) -> None:
         task = asyncio.ensure_future(client.classify_xray(pixels))
