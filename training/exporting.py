@@ -234,11 +234,11 @@ def _quantise(
     from . import exporting_gradcam
 
     ranges = train.grey[spread(len(train), CALIBRATION_IMAGES)]
-    looked_at = val.grey[spread(len(val), 2 * CHECKED_IMAGES)]
+    judge = exporting_gradcam.map_judge(model, fp32, val.grey[spread(len(val), 2 * CHECKED_IMAGES)], work)
     for whole in WHOLE_CONVOLUTIONS:
         on_step(f"quantising to int8 all but the first {whole} convolutions")
         conversion.to_int8(fp32, int8, ranges, whole)
-        correlation = exporting_gradcam.int8_correlation(model, fp32, int8, looked_at, work)
+        correlation = judge(int8)
         log.info("int8 but for the first %d convolutions: its maps correlate %.4f", whole, correlation)
         if correlation >= INT8_MAPS:
             return

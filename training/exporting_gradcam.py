@@ -98,24 +98,31 @@ def convert_and_check(
     return checks
 
 
-def int8_correlation(classifier: keras.Model, fp32: Path, int8: Path, grey: npt.NDArray[np.uint8], work: Path) -> float:
-    """Mean correlation of the maps of an OpenVINO classifier with those of the ONNX file that it was made from.
+def map_judge(classifier: keras.Model, fp32: Path, grey: npt.NDArray[np.uint8], work: Path) -> Callable[[Path], float]:
+    """What tells how far the maps of an OpenVINO classifier correlate, in the mean, with those of its ONNX file.
 
     Args:
         classifier: The network in Keras, for the head.
         fp32: Its ONNX file in FP32.
-        int8: The ``.xml`` of its quantised form.
         grey: Images: uint8 [n, 224, 224].
         work: A folder for what is written meanwhile.
+
+    Returns:
+        A function of the ``.xml`` of a quantised form.
     """
     import onnx
 
     head = gradcam.to_onnx_head(classifier, conversion.OPSET)
     onnx.save(gradcam.onto_onnx(onnx.load(str(fp32)), head), str(work / "maps.onnx"))
-    gradcam.onto_openvino(int8, head, work / "maps.xml")
     probabilities, expected = explainers.explain(explainers.onnx_file(work / "maps.onnx"), grey)
-    _, got = explainers.explain(explainers.openvino_file(work / "maps.xml"), grey, probabilities.argmax(axis=1))
-    return float(explainers.correlations(expected, got).mean())
+    classes = probabilities.argmax(axis=1)
+
+    def correlation(int8: Path) -> float:
+        gradcam.onto_openvino(int8, head, work / "maps.xml")
+        _, got = explainers.explain(explainers.openvino_file(work / "maps.xml"), grey, classes)
+        return float(explainers.correlations(expected, got).mean())
+
+    return correlation
 
 
 def compare_maps(
