@@ -18,7 +18,7 @@ import numpy as np
 
 from densescan.tasks import Task, get_task
 
-from . import network, statistics
+from . import network, plots, statistics
 from .batches import Batches
 from .data import Fold, class_weights
 from .manifest import manifest_hash
@@ -186,6 +186,7 @@ def fit(run: Run, train: Fold, val: Fold) -> keras.Model:
         run.save_state()
     for leftover in run.checkpoints.glob("epoch-*.keras"):
         leftover.unlink()
+    plots.save(plots.training_curves(run.read_history(), f"{task.title}: training"), run.folder / "training_curves.png")
     return model
 
 

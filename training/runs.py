@@ -6,7 +6,7 @@
 ``history.csv``       one line an epoch
 ``checkpoints/``      the last epoch with its optimiser, the best of each phase
 ``best.keras``        the result
-``training_curves.png``, ``tensorboard/``
+``training_curves.png``, ``tensorboard/``  the same epochs, to look at
 """
 
 from __future__ import annotations
