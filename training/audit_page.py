@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +13,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from densescan.images import open_grey
-from densescan.tasks import RESEARCH_ONLY
 
-from . import audit_plots, plots
+from . import audit_plots, pages, plots
 from .audit import Audit, counts, figures
 from .leakage import Leak, summed
 from .runs import write_aside, write_json
@@ -24,21 +22,16 @@ from .runs import write_aside, write_json
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title><style>
-body {{ font: 15px/1.55 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1.2rem; color: #1b1b1b }}
-h1 {{ font-size: 1.7rem; margin-bottom: .3rem }} h2 {{ font-size: 1.2rem; margin: 2.2rem 0 .4rem }}
-p {{ max-width: 52rem }} img {{ max-width: 100% }} code {{ font-size: .9em }}
-table {{ border-collapse: collapse; margin: .8rem 0 }} td, th {{ padding: .3rem .9rem; border-bottom: 1px solid #ddd }}
-th {{ text-align: left; font-weight: 600 }} td.n, th.n {{ text-align: right; font-variant-numeric: tabular-nums }}
-tr.all td {{ font-weight: 600 }} .note {{ color: #555 }} .scroll {{ overflow-x: auto }}
-details {{ margin: .3rem 0 }} summary {{ cursor: pointer; color: #555 }}
-.cards {{ display: flex; flex-wrap: wrap; gap: .8rem; margin: 1.2rem 0 }}
-.card {{ border: 1px solid #ddd; border-radius: .5rem; padding: .6rem 1rem; min-width: 9.5rem }}
-.card b {{ display: block; font-size: 1.6rem; line-height: 1.3; font-variant-numeric: tabular-nums }}
-.warn b {{ color: #B84A00 }} .card span {{ color: #555; font-size: .9rem }}
-</style></head><body><h1>{title}</h1><p class="note">{note}</p>{body}<p class="note">{research}</p></body></html>
+_STYLE = """body { max-width: 76rem }
+p { max-width: 52rem } p:has(> img) { max-width: none } code { font-size: .9em }
+table { display: table } td + td, th + th { text-align: left; white-space: normal }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
+tr.all td { font-weight: 600 } .scroll { overflow-x: auto }
+details { margin: .3rem 0 } summary { cursor: pointer; color: #555 }
+.cards { display: flex; flex-wrap: wrap; gap: .8rem; margin: 1.2rem 0 }
+.card { border: 1px solid #ddd; border-radius: .5rem; padding: .6rem 1rem; min-width: 9.5rem }
+.card b { display: block; font-size: 1.6rem; line-height: 1.3; font-variant-numeric: tabular-nums }
+.warn b { color: #B84A00 } .card span { color: #555; font-size: .9rem }
 """
 
 
@@ -98,7 +91,7 @@ def read_thumbnails(
 
 def page(audit: Audit, manifest: Path, pictures: dict[str, Path]) -> str:
     """The page as HTML, with the pictures inside it."""
-    show = {name: _picture(path) for name, path in pictures.items()}
+    show = {name: pages.picture(path) for name, path in pictures.items()}
     parts = [
         _cards(audit),
         "<h2>The folds</h2>",
@@ -109,14 +102,12 @@ def page(audit: Audit, manifest: Path, pictures: dict[str, Path]) -> str:
         *_leak_part(audit, show),
         *_left_out(audit),
     ]
-    return _PAGE.format(
-        title=html.escape(f"densescan: audit of the {audit.task.title} images"),
-        note=html.escape(
-            f"Written by python -m training split --task {audit.task.name} beside {manifest.name}. It shows pictures "
-            "of the data set: pass it on only as the data set's licence allows."
-        ),
-        body="".join(parts),
-        research=html.escape(RESEARCH_ONLY),
+    return pages.page(
+        f"densescan: audit of the {audit.task.title} images",
+        f"Written by python -m training split --task {audit.task.name} beside {manifest.name}. It shows pictures "
+        "of the data set: pass it on only as the data set's licence allows.",
+        *parts,
+        style=_STYLE,
     )
 
 
@@ -256,8 +247,3 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]], *, text_column
 
 def _text(cell: object) -> str:
     return f"{cell:,}" if isinstance(cell, int) else str(cell)
-
-
-def _picture(path: Path) -> str:
-    data = base64.b64encode(path.read_bytes()).decode("ascii")
-    return f'<p style="max-width:none"><img alt="{path.stem}" src="data:image/png;base64,{data}"></p>'

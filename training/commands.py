@@ -41,15 +41,29 @@ def load(task: Task, entries: Sequence[Entry], fold: str, data: Path, limit: int
     Raises:
         ManifestError: The fold is empty.
     """
-    from .data import load_fold
-
-    chosen = of_fold(entries, fold)
-    if not chosen:
-        raise ManifestError(f"the fold {fold!r} is empty in this manifest")
+    chosen = filled(entries, fold)
     if limit:
         each = max(1, limit // len(task.labels))
         by_label = {label: [entry for entry in chosen if entry.label == label] for label in task.labels}
         chosen = [entry for some in by_label.values() for entry in some[:each]]
+    return read(task, chosen, fold, data)
+
+
+def filled(entries: Sequence[Entry], fold: str) -> list[Entry]:
+    """The entries of a fold, without the duplicates.
+
+    Raises:
+        ManifestError: There are none.
+    """
+    if chosen := of_fold(entries, fold):
+        return chosen
+    raise ManifestError(f"the fold {fold!r} is empty in this manifest")
+
+
+def read(task: Task, chosen: Sequence[Entry], fold: str, data: Path) -> Fold:
+    """The images of some entries of a fold, with a progress bar."""
+    from .data import load_fold
+
     with progress(f"loading {fold}", len(chosen)) as done:
         return load_fold(chosen, task.labels, data, done)
 

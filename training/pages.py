@@ -19,15 +19,19 @@ td, th {{ padding: .3rem .9rem; border-bottom: 1px solid #ddd; text-align: left 
 td + td, th + th {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }}
 img {{ max-width: 100% }}
 .note {{ color: #555 }}
-</style></head><body><h1>{title}</h1><p class="note">{note}</p>{body}<p class="note">{research}</p>
+{style}</style></head><body><h1>{title}</h1><p class="note">{note}</p>{body}<p class="note">{research}</p>
 </body></html>
 """
 
 
-def page(title: str, note: str, *parts: str) -> str:
-    """A whole page; `title` and `note` are text, `parts` are HTML."""
+def page(title: str, note: str, *parts: str, style: str = "") -> str:
+    """A whole page; `title` and `note` are text, `parts` are HTML, `style` is CSS of the page's own."""
     return _PAGE.format(
-        title=html.escape(title), note=html.escape(note), body="".join(parts), research=html.escape(RESEARCH_ONLY)
+        title=html.escape(title),
+        note=html.escape(note),
+        body="".join(parts),
+        research=html.escape(RESEARCH_ONLY),
+        style=style,
     )
 
 

@@ -14,7 +14,7 @@ from densescan.tasks import Task
 from . import commands, families, layouts
 from .console import out, progress
 from .corruptions import CORRUPTIONS, SEVERITIES, Grey
-from .manifest import Entry, ManifestError, manifest_hash, of_fold, read_manifest
+from .manifest import Entry, manifest_hash, read_manifest
 from .pages import markdown_table
 from .predictions import Predictions
 from .robustness import Ask, Tried
@@ -37,7 +37,6 @@ def run(
 ) -> None:
     """Measure networks on corrupted pictures and write the page."""
     from . import metrics, robustness, robustness_page
-    from .data import load_fold
 
     names = _chosen(names)
     if not (runs or models or urls):
@@ -45,11 +44,8 @@ def run(
     networks = open_networks(task, runs, models, urls)
     manifest = manifest or (commands.newest_run(task, runs[0]).manifest if runs else commands.default_manifest(task))
     data = layouts.find_data(task, data)
-    entries = sample(of_fold(read_manifest(manifest, task.labels), fold), images)
-    if not entries:
-        raise ManifestError(f"the fold {fold!r} is empty in this manifest")
-    with progress(f"loading {fold}", len(entries)) as done:
-        loaded = load_fold(entries, task.labels, data, done)
+    entries = sample(commands.filled(read_manifest(manifest, task.labels), fold), images)
+    loaded = commands.read(task, entries, fold, data)
     own = metrics.own_films(loaded.entries)
     with progress("corrupting and asking", len(networks) * (2 + len(names) * len(SEVERITIES))) as done:
         others = [_asked(ask, loaded.grey[~own], len(task.labels), done) for ask in networks.values()]
