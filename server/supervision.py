@@ -86,6 +86,8 @@ def keep_running(
             try:
                 server.restart()
             except ServerStartError as error:
+                if stopping():
+                    return server.wait()  # it ended as it was told to, before it was seen to be ready
                 on_event(f"it did not start again: {error.problem}")
                 continue
             on_event("tritonserver serves again")

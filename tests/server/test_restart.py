@@ -92,6 +92,19 @@ def test_an_end_that_is_asked_for_while_it_starts_again_is_one_too() -> None:
     assert (code, server.starts) == (-9, 2)
 
 
+def test_one_that_ends_as_told_before_it_was_seen_to_be_ready_again_has_ended_well() -> None:
+    """It answers some moments before the launcher sees that it is ready."""
+    stopping: list[bool] = []
+
+    class ToldWhileStarting(Script):
+        def restart(self) -> None:
+            stopping.append(True)
+            super().restart()
+
+    server = ToldWhileStarting(-9, ServerStartError("it ended before it was ready"), 0)
+    assert keep_running(server, RestartPolicy(), stopping=lambda: bool(stopping), sleep=lambda _: None) == 0
+
+
 @given(st.lists(st.sampled_from([-9, 1, FAILED])), st.integers(0, 6))
 def test_it_never_starts_more_often_than_it_may(fate: list[int | ServerStartError], restarts: int) -> None:
     waits: list[float] = []
@@ -158,6 +171,7 @@ def test_a_killed_server_answers_again_at_the_same_port_and_ends_when_told(
     assert time.monotonic() - began < 30
     second = tritonserver_of(grpc)
     assert second != first
+    time.sleep(1)  # it answers some moments before the launcher sees that it is ready, and says so
     process.terminate()
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0
