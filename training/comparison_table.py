@@ -9,7 +9,6 @@ from rich.table import Table
 
 from . import pages
 from .comparison import COLUMNS
-from .runs import write_aside
 
 NOTE = (
     "In brackets: 95 % intervals by bootstrap over patients. Second lines: the difference to the first row, paired; "
@@ -50,21 +49,10 @@ def _cell(value: dict[str, Any] | None) -> str:
     return f"{text}<br>{f'**{change}**' if low > 0 or high < 0 else change}"
 
 
-def marks(task: str) -> tuple[str, str]:
-    """The two lines of a document between which a task's table stands."""
-    return f"<!-- ablation {task}: begin -->", f"<!-- ablation {task}: end -->"
-
-
 def record(document: Path, compared: dict[str, Any]) -> None:
-    """Write the table into a document, between its marks.
+    """Write the table into a document, between its task's marks.
 
     Raises:
         ValueError: The document has not got the marks; the message names them.
     """
-    begin, end = marks(compared["task"])
-    text = document.read_text(encoding="utf-8")
-    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
-        raise ValueError(f"{document} has no place for the table: add the lines {begin} and {end}, once each")
-    before, after = text.split(begin)[0], text.split(end)[1]
-    new = f"{before}{begin}\n{markdown(compared)}{end}{after}"
-    write_aside(document, lambda aside: aside.write_text(new, encoding="utf-8"))
+    pages.record(document, f"ablation {compared['task']}", markdown(compared))

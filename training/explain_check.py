@@ -13,10 +13,10 @@ from densescan.tasks import Task
 
 from . import explainers, faithfulness, gradcam, network
 from .data import Fold
-from .exporting import INT8
+from .exporting import INT8, SAVED_MODEL
 from .network import HIDDEN, LOGITS
 from .predictors import Predictor
-from .runs import Run, RunError
+from .runs import RunError
 
 if TYPE_CHECKING:
     import keras
@@ -43,12 +43,25 @@ def newest_version(repository: Path, task: Task) -> Path:
     return versions[-1]
 
 
-def check(task: Task, run: Run, version: Path, fold: Fold, on_step: Done = lambda step: None) -> dict[str, Any]:
+def installed_weights(repository: Path, task: Task, version: Path) -> Path:
+    """The classifier in FP32 from which a version of the gradient model was made: its SavedModel.
+
+    Raises:
+        RunError: It is not there.
+    """
+    folder = repository / task.classifier / version.name / SAVED_MODEL
+    if not folder.is_dir():
+        raise RunError(f"no FP32 weights at {folder}: name the training that version is of with --run")
+    return folder
+
+
+def check(task: Task, weights: Path, version: Path, fold: Fold, on_step: Done = lambda step: None) -> dict[str, Any]:
     """All figures, as plain data for JSON.
 
     Args:
         task: What the network classifies.
-        run: The training whose network was exported to `version`: Keras in FP32 is the reference.
+        weights: The network that was exported to `version`, a ``.keras`` file or a SavedModel's folder: Keras in FP32
+            is the reference.
         version: Version folder of the gradient model; its int8 form is what is judged.
         fold: Images that it was not trained on.
         on_step: Told what is being done.
@@ -58,7 +71,7 @@ def check(task: Task, run: Run, version: Path, fold: Fold, on_step: Done = lambd
     probabilities, maps = explainers.explain(served, fold.grey)
     classes = probabilities.argmax(axis=1)
     groups = [entry.group for entry in fold.entries]
-    classifier = network.load_model(run.best_model)
+    classifier = network.load_any(task, weights)
     on_step("explaining with Keras in FP32")
     reference = explainers.explain(explainers.keras_model(classifier), fold.grey, classes)[1]
     figures = {
@@ -70,7 +83,7 @@ def check(task: Task, run: Run, version: Path, fold: Fold, on_step: Done = lambd
         "int8_against_fp32": agreement(reference, maps),
         "outside_the_body": faithfulness.outside_body(fold.grey, maps),
         "at_the_rim": faithfulness.at_the_rim(maps),
-        "randomised_weights": sanity(task, run, fold, classes, reference, on_step),
+        "randomised_weights": sanity(task, weights, fold, classes, reference, on_step),
     }
     figures["deletion_and_insertion"] = removal(classify(served), fold.grey, maps, classes, groups, on_step)
     return figures
@@ -136,7 +149,7 @@ def removal(
 
 def sanity(
     task: Task,
-    run: Run,
+    weights: Path,
     fold: Fold,
     classes: npt.NDArray[np.int64],
     reference: faithfulness.Maps,
@@ -148,13 +161,13 @@ def sanity(
         For each stage the mean correlation with the trained network's maps, and its mean absolute value.
     """
     some = np.unique(np.linspace(0, len(fold) - 1, min(len(fold), SANITY_IMAGES)).round().astype(int))
-    classifier = network.load_model(run.best_model)
+    classifier = network.load_any(task, weights)
     figures: dict[str, Any] = {"images": len(some)}
     shuffle = faithfulness.shuffled(seed=0)
     for stage, layers in stages(classifier).items():
         on_step(f"explaining with shuffled weights: {stage}")
         for layer in layers:
-            layer.set_weights([shuffle(weights) for weights in layer.get_weights()])
+            layer.set_weights([shuffle(values) for values in layer.get_weights()])
         maps = explainers.explain(explainers.keras_model(classifier), fold.grey[some], classes[some])[1]
         correlations = explainers.correlations(reference[some], maps)
         figures[stage] = {

@@ -10,11 +10,12 @@ import typer
 
 from densescan.tasks import Task, get_task
 
-from . import commands, layouts
-from .cli import DataOption, ManifestOption, RunOption, TaskOption, app, main
+from . import commands, layouts, pages
+from .cli import DataOption, ManifestOption, TaskOption, app, main
 from .console import err, out, progress
 from .data import Fold, load_fold
 from .manifest import Entry, ManifestError, of_fold, read_manifest
+from .runs import Run
 
 RepositoryOption = Annotated[
     Path, typer.Option("--model-repository", help="Where the exported gradient model is; its newest version is taken.")
@@ -30,38 +31,61 @@ SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Another seed dra
 def explain_check(
     task: TaskOption,
     data: DataOption = None,
-    run: RunOption = None,
+    manifest: ManifestOption = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the training that was exported, with its manifest. Default: the SavedModel beside the "
+            "gradient model, and --manifest.",
+            show_default=False,
+        ),
+    ] = None,
     model_repository: RepositoryOption = Path("model_repository"),
     fold: FoldOption = "val",
     images: Annotated[int, typer.Option("--images", min=1, help="Images of each class.")] = 30,
     folder: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the page. Default: in the run's folder.", show_default=False)
+        Path | None,
+        typer.Option("--out", help="Folder of the page. Default: runs/<task>/explain-check.", show_default=False),
     ] = None,
     seed: SeedOption = 0,
+    record: Annotated[
+        Path | None,
+        typer.Option(help="Write the figures into this document, between its marks.", show_default=False),
+    ] = None,
 ) -> None:
     """Measure whether the Grad-CAM maps tell the truth, and write a page with the figures and sheets of examples.
 
     Deletion and insertion against random maps, the maps of shuffled weights, int8 against FP32, and what of the maps
-    lies outside the body. The weights are those of the run, the int8 form that of the model repository.
+    lies outside the body. The int8 form is the newest of the model repository.
+
+    Example: python -m training explain-check --task xray --images 50
     """
     from . import explain_check, explain_page, explain_samples, explainers
 
-    found, trained = get_task(task.value), commands.newest_run(get_task(task.value), run)
+    found = get_task(task.value)
     version = explain_check.newest_version(model_repository, found)
+    if run is None:
+        weights = explain_check.installed_weights(model_repository, found, version)
+        listed = manifest or commands.default_manifest(found)
+    else:
+        weights, listed = Run(run).best_model, manifest or Run(run).manifest
     data = layouts.find_data(found, data)
-    chosen = _load(found, read_manifest(trained.manifest, found.labels), fold, data, images, seed)
+    chosen = _load(found, read_manifest(listed, found.labels), fold, data, images, seed)
     with err.status("explaining") as status:
-        figures = {"fold": fold, **explain_check.check(found, trained, version, chosen, status.update)}
+        figures = {"fold": fold, **explain_check.check(found, weights, version, chosen, status.update)}
         explainer = explainers.openvino_file(version / explain_check.INT8)
         examples = {}
         for index, label in enumerate(found.labels):
             some = np.flatnonzero(chosen.classes == index)[:EXAMPLES]
             examples[label] = explain_samples.explain_images(found, chosen, some, data, version, explainer)
-    target = folder or trained.folder / "explain-check"
+    target = folder or Path("runs") / found.name / "explain-check"
     page = explain_page.write_page(target, found, figures, examples)
     for what, value, wanted in explain_page.table(figures):
         out.print(f"{what:<64} {value:<44} [dim]{wanted}[/]", soft_wrap=True)
     out.print(f"\npage: [bold]{page}[/]", soft_wrap=True)
+    if record is not None:
+        pages.record(record, f"explain-check {found.name}", explain_page.recorded(figures))
+        out.print(f"recorded: [bold]{record}[/]", soft_wrap=True)
 
 
 @app.command("explain-samples")

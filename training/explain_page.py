@@ -11,7 +11,7 @@ import numpy as np
 from densescan import Explanation, contact_sheet
 from densescan.tasks import RESEARCH_ONLY, Task
 
-from . import plots
+from . import pages, plots
 from .faithfulness import STEPS
 from .plots import BLUE, ORANGE, STYLE, plt
 from .runs import write_aside, write_json
@@ -94,9 +94,7 @@ def page(task: Task, figures: dict[str, Any], sheets: Sequence[str]) -> str:
         "",
         "![deletion, insertion and shuffled weights](curves.png)",
         "",
-        "| what | figure | what it should be |",
-        "| --- | --- | --- |",
-        *(f"| {what} | {value} | {wanted} |" for what, value, wanted in table(figures)),
+        *pages.markdown_table(["what", "figure", "what it should be"], table(figures)).splitlines(),
         "",
         "In brackets: 95 % intervals by bootstrap over patients. Deletion blurs the picture place by place, the",
         "hottest first, and insertion shows it so on a blurred picture; the figure is the mean probability of the",
@@ -107,6 +105,12 @@ def page(task: Task, figures: dict[str, Any], sheets: Sequence[str]) -> str:
     if sheets:
         lines += ["## Examples", "", *(f"- [{label}](examples-{label}.png)" for label in sheets), ""]
     return "\n".join(lines)
+
+
+def recorded(figures: dict[str, Any]) -> str:
+    """The figures for a document that shows no pictures of the data set."""
+    about = f"`{figures['model']}`, {figures['images']} images of the fold `{figures['fold']}`.\n\n"
+    return about + pages.markdown_table(["what", "figure", "what it should be"], table(figures))
 
 
 def table(figures: dict[str, Any]) -> list[tuple[str, str, str]]:

@@ -178,6 +178,16 @@ def load_model(path: Path) -> keras.Model:
     return keras.models.load_model(path, compile=False)
 
 
+def load_any(task: Task, path: Path) -> keras.Model:
+    """The classifier in a ``.keras`` file, or one with the weights of an installed ``model.savedmodel``, uncalibrated.
+
+    Raises:
+        WeightsUnavailable: There is no such file, or the folder holds another network.
+    """
+    _check_there(path)
+    return load_model(path) if path.is_file() else build_classifier(task, weights=str(path))
+
+
 def rebuilt(model: keras.Model, task: Task, size: int, precision: Precision = "float32") -> keras.Model:
     """The same weights behind an input of another size, computed in another precision."""
     hidden = model.get_layer(HIDDEN)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from densescan.tasks import RESEARCH_ONLY
 
+from .runs import write_aside
+
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{title}</title><style>
@@ -46,6 +48,25 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """The same in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def marks(place: str) -> tuple[str, str]:
+    """The two lines of a document between which a command writes."""
+    return f"<!-- {place}: begin -->", f"<!-- {place}: end -->"
+
+
+def record(document: Path, place: str, text: str) -> None:
+    """Write Markdown into a document, between the marks of that place.
+
+    Raises:
+        ValueError: The document has not got the marks; the message names them.
+    """
+    begin, end = marks(place)
+    whole = document.read_text(encoding="utf-8")
+    if whole.count(begin) != 1 or whole.count(end) != 1 or whole.index(begin) > whole.index(end):
+        raise ValueError(f"{document} has no place for it: add the lines {begin} and {end}, once each")
+    new = f"{whole.split(begin)[0]}{begin}\n{text}{end}{whole.split(end)[1]}"
+    write_aside(document, lambda aside: aside.write_text(new, encoding="utf-8"))
 
 
 def picture(path: Path) -> str:

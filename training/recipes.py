@@ -248,7 +248,7 @@ _MIXED_MRI = replace(
 )
 
 # KERAS_BACKEND=torch python -m training fit --task xray|mri --recipe release
-# X-ray: what `mixed` is. MRI: goes on from `mixed`, whose network still erred on 3 % of the pictures it had learnt from.
+# X-ray: what `mixed` is. MRI: goes on from `mixed`, whose network still erred on 3 % of what it had learnt from.
 RELEASE = replace(MIXED, name="release")
 _RELEASE_MRI = replace(
     _MIXED_MRI,

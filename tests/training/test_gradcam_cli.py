@@ -99,6 +99,50 @@ def test_a_check_writes_figures_curves_examples_and_a_page(exported: Path, phant
         assert f"| {what} | {value} |" in page
 
 
+def test_the_figures_are_recorded_in_a_document_that_has_a_place_for_them(
+    exported: Path, phantom_sets: Path, tmp_path: Path
+) -> None:
+    document = tmp_path / "page.md"
+    document.write_text("before\n<!-- explain-check mri: begin -->\nold\n<!-- explain-check mri: end -->\nafter\n")
+    words = ["explain-check", "--task", "mri", "--data", phantom_sets, "--run", exported / "runs/mri/tiny"]
+    run(exported, *words, "--images", 2, "--out", tmp_path / "page", "--record", document)
+    text = document.read_text()
+    assert text.startswith("before\n<!--")
+    assert text.endswith("-->\nafter\n")
+    assert "old" not in text
+    figures = json.loads((tmp_path / "page/figures.json").read_text())
+    for what, value, _ in explain_page.table(figures):
+        assert f"| {what} | {value} |" in text
+    document.write_text("no place")
+    with pytest.raises(ValueError, match="explain-check mri: begin"):
+        run(exported, *words, "--images", 2, "--out", tmp_path / "page", "--record", document)
+    assert document.read_text() == "no place"
+
+
+@pytest.mark.slow
+def test_without_a_run_the_released_network_is_judged_against_its_own_weights_in_fp32(
+    phantom_sets: Path, tmp_path: Path
+) -> None:
+    repository = Path(__file__).parents[2] / "model_repository"
+    entries = [
+        Entry(image.path, image.label, image.path, "val", "")
+        for image in layouts.find_images(XRAY, layouts.find_data(XRAY, phantom_sets), None)
+    ]
+    write_manifest(tmp_path / "manifest.csv", entries)
+    words = ("explain-check", "--task", "xray", "--data", phantom_sets, "--manifest", tmp_path / "manifest.csv")
+    run(repository.parent, *words, "--images", 1, "--out", tmp_path / "page")
+    figures = json.loads((tmp_path / "page/figures.json").read_text())
+    newest = explain_check.newest_version(repository, XRAY).name
+    assert figures["model"] == f"xray_gradcam version {newest}, int8"
+    assert figures["int8_against_fp32"]["mean_correlation"] > 0.8  # of other weights: near 0
+
+
+def test_without_a_run_and_without_the_savedmodel_it_asks_for_the_run(exported: Path, phantom_sets: Path) -> None:
+    manifest = exported / "runs/mri/manifest.csv"
+    with pytest.raises(RunError, match="--run"):
+        run(exported, "explain-check", "--task", "mri", "--data", phantom_sets, "--manifest", manifest)
+
+
 def test_the_samples_are_decided_at_the_operating_point_beside_the_model(exported: Path) -> None:
     versions = {task: explain_check.newest_version(exported / "model_repository", task) for task in (MRI, XRAY)}
     assert explain_samples.operating_point(XRAY, versions[XRAY]) == 0.25

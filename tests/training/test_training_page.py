@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from densescan.tasks import TASKS
-from training import comparison_table, recipes
+from training import pages, recipes
 from training.corruptions import CORRUPTIONS
 from training.research_cli import app
 
@@ -62,7 +62,7 @@ def test_the_number_of_corruptions_is_theirs() -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_table_of_each_task_has_its_place(task: str) -> None:
-    begin, end = comparison_table.marks(task)
+    begin, end = pages.marks(f"ablation {task}")
     assert PAGE.count(begin) == PAGE.count(end) == 1
     assert PAGE.index(begin) < PAGE.index(end)
 
@@ -120,6 +120,6 @@ def test_the_page_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.Mo
     assert Path("runs/xray/scratch/robustness/val/robustness.html").is_file()
     written = Path("docs/TRAINING.md").read_text(encoding="utf-8")
     assert "worst-family AUROC" in written or "mean error, corrupted" in written
-    begin, end = comparison_table.marks("mri")
+    begin, end = pages.marks("ablation mri")
     assert written.split(begin)[1] == PAGE.split(begin)[1], "the other task's table stays"
     assert end in written
