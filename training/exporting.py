@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from densescan import drift
+from densescan.phantoms import draw_phantom
+from densescan.preprocessing import preprocess_grey
 from densescan.tasks import Task
 
 from . import calibration, conversion, fitting, metrics, network, operating_point, predictors
@@ -44,6 +46,9 @@ INT8_AGREEMENT = 0.98
 
 INT8_MAPS = 0.99
 """Mean correlation of int8's maps with FP32's that is aimed at; a form that misses it by far is refused later."""
+INT8_DRAWN_MAPS = 0.96
+"""The same on drawn pictures, which stand for those unlike what the quantisation was calibrated on."""
+DRAWN_PICTURES = 12
 WHOLE_CONVOLUTIONS = (1, 4, 8, 13)
 """Numbers of convolutions next to the picture that are tried unquantised, until the maps are right. Each costs time."""
 
@@ -206,7 +211,7 @@ def _convert_and_check(
     conversion.to_fp16(proto, staged / FP16)
     check("ONNX FP16", staged / FP16, FP16_TOLERANCE)
     on_step("quantising to int8")
-    _quantise(model, fp32, staged / INT8, train, val, work, on_step)
+    _quantise(model, task, fp32, staged / INT8, train, val, work, on_step)
     on_step("measuring FP32 and int8 on the validation fold")
     probabilities = {
         "fp32": predictors.predict(predictors.open_model(fp32), val.grey),
@@ -228,19 +233,31 @@ def _convert_and_check(
 
 
 def _quantise(
-    model: keras.Model, fp32: Path, int8: Path, train: Fold, val: Fold, work: Path, on_step: Callable[[str], None]
+    model: keras.Model,
+    task: Task,
+    fp32: Path,
+    int8: Path,
+    train: Fold,
+    val: Fold,
+    work: Path,
+    on_step: Callable[[str], None],
 ) -> None:
     """Write the int8 form, as much of it quantised as leaves the maps what they are."""
     from . import exporting_gradcam
 
     ranges = train.grey[spread(len(train), CALIBRATION_IMAGES)]
-    judge = exporting_gradcam.map_judge(model, fp32, val.grey[spread(len(val), 2 * CHECKED_IMAGES)], work)
+    drawn = np.stack([preprocess_grey(draw_phantom(task, seed=seed)) for seed in range(DRAWN_PICTURES)])
+    real = val.grey[spread(len(val), 2 * CHECKED_IMAGES)]
+    judge = exporting_gradcam.map_judge(model, fp32, (real, drawn), work)
     for whole in WHOLE_CONVOLUTIONS:
         on_step(f"quantising to int8 all but the first {whole} convolutions")
         conversion.to_int8(fp32, int8, ranges, whole)
-        correlation = judge(int8)
-        log.info("int8 but for the first %d convolutions: its maps correlate %.4f", whole, correlation)
-        if correlation >= INT8_MAPS:
+        of_real, of_drawn = judge(int8)
+        log.info(
+            "int8 but for the first %d convolutions: maps correlate %.4f, of drawn pictures %.4f",
+            *(whole, of_real, of_drawn),
+        )
+        if of_real >= INT8_MAPS and of_drawn >= INT8_DRAWN_MAPS:
             return
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,31 +98,39 @@ def convert_and_check(
     return checks
 
 
-def map_judge(classifier: keras.Model, fp32: Path, grey: npt.NDArray[np.uint8], work: Path) -> Callable[[Path], float]:
+def map_judge(
+    classifier: keras.Model, fp32: Path, sets: Sequence[npt.NDArray[np.uint8]], work: Path
+) -> Callable[[Path], list[float]]:
     """What tells how far the maps of an OpenVINO classifier correlate, in the mean, with those of its ONNX file.
 
     Args:
         classifier: The network in Keras, for the head.
         fp32: Its ONNX file in FP32.
-        grey: Images: uint8 [n, 224, 224].
+        sets: Sets of images, uint8 [n, 224, 224] each.
         work: A folder for what is written meanwhile.
 
     Returns:
-        A function of the ``.xml`` of a quantised form.
+        A function of the ``.xml`` of a quantised form, which gives the figure of each set.
     """
     import onnx
 
     head = gradcam.to_onnx_head(classifier, conversion.OPSET)
     onnx.save(gradcam.onto_onnx(onnx.load(str(fp32)), head), str(work / "maps.onnx"))
-    probabilities, expected = explainers.explain(explainers.onnx_file(work / "maps.onnx"), grey)
-    classes = probabilities.argmax(axis=1)
+    explainer = explainers.onnx_file(work / "maps.onnx")
+    known = []
+    for grey in sets:
+        probabilities, expected = explainers.explain(explainer, grey)
+        known.append((grey, probabilities.argmax(axis=1), expected))
 
-    def correlation(int8: Path) -> float:
+    def correlations(int8: Path) -> list[float]:
         gradcam.onto_openvino(int8, head, work / "maps.xml")
-        _, got = explainers.explain(explainers.openvino_file(work / "maps.xml"), grey, classes)
-        return float(explainers.correlations(expected, got).mean())
+        quantised = explainers.openvino_file(work / "maps.xml")
+        return [
+            float(explainers.correlations(expected, explainers.explain(quantised, grey, classes)[1]).mean())
+            for grey, classes, expected in known
+        ]
 
-    return correlation
+    return correlations
 
 
 def compare_maps(
