@@ -5,7 +5,7 @@
 #   make test                          the tests
 #   make serve                         the server, until Ctrl-C
 #   make train TASK=xray               split, fit, evaluate, export (RECIPE=scratch, DATA=folder)
-#   make bench                         served against the raw runtime; rewrites docs/BENCHMARKS.md
+#   make bench                         served against the raw runtime; rewrites docs/BENCHMARKS.md and SIZING.md
 #   make loadtest                      a short Locust run, with an HTML report
 #   make lint                          ruff and mypy
 
@@ -43,6 +43,7 @@ train: $(VENV)/.train
 
 bench: $(VENV)/.loadtest
 	@$(BIN)/python -m loadtest.bench --write-docs
+	@$(BIN)/python -m loadtest.size --write-docs
 
 loadtest: $(VENV)/.loadtest
 	@$(BIN)/python -m loadtest
