@@ -28,9 +28,9 @@ app = typer.Typer(
     "Look at runs/xray/audit.html before training: it shows what repeats in the images, and what would leak.\n\n"
     "The recipe release is how the released networks were trained: scratch first, from random weights, then longer "
     "from its network (MRI: by way of mixed); two to four hours in all on two cores. Each is a run of its own, as "
-    "runs/xray/scratch and runs/xray/release; interrupted, the same command goes on. To go on from an installed network instead, add "
-    "--weights model_repository/xray_densenet121/1/model.savedmodel; to only see that everything runs, take "
-    "--recipe smoke.",
+    "runs/xray/scratch and runs/xray/release; interrupted, the same command goes on. To go on from an installed "
+    "network instead, add --weights model_repository/xray_densenet121/1/model.savedmodel; to only see that everything "
+    "runs, take --recipe smoke.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -133,8 +133,8 @@ def fit(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The run's folder. Default: runs/<task>/<recipe>. The run that this one goes on from stands beside it, "
-            "and is used again.",
+            help="The run's folder. Default: runs/<task>/<recipe>. The run that this one goes on from stands beside "
+            "it, and is used again.",
             show_default=False,
         ),
     ] = None,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import struct
 from typing import Any, Final
 
+from ._jpeg2000 import START
 from .errors import InvalidImage
 
 _RLE: Final = "1.2.840.10008.1.2.5"
-_J2K_START: Final = b"\xff\x4f\xff\x51"
 _JPEG_START: Final = b"\xff\xd8"
 # Frame headers of JPEG and JPEG-LS: SOF0 to SOF15 without DHT, JPG and DAC, and SOF55.
 _FRAME_MARKERS: Final = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
@@ -45,7 +45,7 @@ def check_codestreams(pixel_data: bytes, uid: str, options: dict[str, Any], name
 def frame_size(codestream: bytes) -> tuple[int, int] | None:
     """Width and height that a JPEG, JPEG-LS or JPEG 2000 codestream announces; None for anything else."""
     try:
-        if codestream.startswith(_J2K_START):
+        if codestream.startswith(START):
             right, bottom, left, top = struct.unpack(">IIII", codestream[8:24])
             return right - left, bottom - top
         if codestream.startswith(_JPEG_START):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
 from ._intact import Damaged, check_after_decoding, check_before_decoding
+from ._jpeg2000 import START, halvings
 from ._levels import NotAPicture
 from ._limits import check_size
 from .errors import InvalidImage
@@ -17,12 +18,26 @@ from .errors import InvalidImage
 # Formats that decode in the process, without an external program (EPS would call Ghostscript).
 FORMATS: Final = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
 
-_REDUCIBLE: Final = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n")
+_REDUCIBLE: Final = (b"\xff\xd8\xff", START, b"\0\0\0\x0cjP  \r\n\x87\n")
 
 _DEEP_COLOUR: Final = ("RGB;16", "RGBA;16", "LA;16")
 
 
-def decode(data: bytes, name: str, *, max_pixels: int, at_least: int | None = None) -> tuple[Image.Image, bool]:
+class Decoded(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        image: The first picture, in whatever mode it has.
+        several: Whether there are more; `later` gives those.
+        full_size: Width and height in the file, if detail was left out; else None.
+    """
+
+    image: Image.Image
+    several: bool
+    full_size: tuple[int, int] | None
+
+
+def decode(data: bytes, name: str, *, max_pixels: int, at_least: int | None = None) -> Decoded:
     """The first picture of an encoded file.
 
     Args:
@@ -30,9 +45,6 @@ def decode(data: bytes, name: str, *, max_pixels: int, at_least: int | None = No
         name: What the caller calls it.
         max_pixels: Refuse larger pictures before decoding them.
         at_least: Detail may be left out as long as both sides stay this long, in pixels.
-
-    Returns:
-        The picture, in whatever mode it has, and whether there are more; `later` gives those.
 
     Raises:
         InvalidImage: It is no picture, is damaged, or is outside the limits.
@@ -43,14 +55,14 @@ def decode(data: bytes, name: str, *, max_pixels: int, at_least: int | None = No
         check_size(image.size, name, max_pixels)
         check_before_decoding(data, image.width * image.height)
         several = bool(getattr(image, "is_animated", False))
-        if at_least is not None:
-            _reduce(image, at_least)
+        size = image.size
+        _reduce(image, data, name, at_least)
         deep = any(str(tile[3]).startswith(_DEEP_COLOUR) for tile in image.tile)
         image.load()
         check_after_decoding(data, image)
         if deep:
             _check_depth(image)
-    return image, several
+    return Decoded(image, several, None if image.size == size else size)
 
 
 def later(image: Image.Image, name: str, *, max_pixels: int) -> Iterator[Image.Image]:
@@ -90,11 +102,10 @@ def is_reducible(data: bytes | bytearray | memoryview) -> bool:
     return bytes(data[:12]).startswith(_REDUCIBLE)
 
 
-def _reduce(image: Image.Image, at_least: int) -> None:
+def _reduce(image: Image.Image, data: bytes, name: str, at_least: int | None) -> None:
     if image.format == "JPEG2000":
-        spare = min(image.size) // at_least
-        image.reduce = min(spare.bit_length() - 1, 3) if spare else 0  # type: ignore[method-assign, assignment]
-    else:
+        image.reduce = halvings(data, image.size, name, at_least)  # type: ignore[method-assign, assignment]
+    elif at_least is not None:
         image.draft("L" if image.mode in ("L", "RGB") else None, (at_least, at_least))
 
 

@@ -102,7 +102,7 @@ def load(image: ImageSource, options: Options) -> ExplainedImage:
         whole.modality,
         whole.warnings,
     )
-    return ExplainedImage(loaded, _bounded(whole.image), whole.image.size)
+    return ExplainedImage(loaded, _bounded(whole.image), whole.full_size or whole.image.size)
 
 
 def _bounded(image: Image.Image) -> Image.Image:

@@ -19,12 +19,16 @@ from PIL import Image
 from ._dicom_codestreams import check_codestreams
 from ._dicom_elements import Elements, frame_elements
 from ._dicom_grey import grey_table
+from ._jpeg2000 import WHOLE_PIXELS, halvings, is_signed, stored_values, too_costly
 from .errors import InvalidImage
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 _DEFLATED: Final = b"1.2.840.10008.1.2.1.99"
+
+# JPEG 2000 and HTJ2K, lossless and lossy.
+_JPEG_2000: Final = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (90, 91, 201, 202, 203))
 
 # Three a frame's element: a thousand frames with their functional groups stay below.
 _MAX_READS: Final = 1_500_000
@@ -198,10 +202,26 @@ class DicomFile:
         options = self._options()
         if uid.is_encapsulated:
             check_codestreams(self._pixel_data, uid, options, self._name)
+        if uid in _JPEG_2000 and self.size[0] * self.size[1] > WHOLE_PIXELS:
+            yield from self._reduced(indices, options)
+            return
         for pixels, described in decoder.iter_array(self._pixel_data, indices=indices, **options):
             if options["samples_per_pixel"] == 3 and described["photometric_interpretation"] != "RGB":
                 raise InvalidImage(self._name, "is DICOM in a colour space that is not read; export it as PNG")
             yield pixels
+
+    def _reduced(self, indices: range, options: dict[str, Any]) -> Iterator[npt.NDArray[Any]]:
+        """Large JPEG 2000 frames at a smaller scale."""
+        from pydicom.encaps import generate_frames
+
+        for index, frame in enumerate(generate_frames(self._pixel_data, number_of_frames=self.frames)):
+            if index not in indices:
+                return
+            if options["photometric_interpretation"] == "PALETTE COLOR":
+                raise too_costly(self.size, self._name, "has a palette, which only holds at its full scale")
+            if options["samples_per_pixel"] == 1 and is_signed(frame) != bool(options["pixel_representation"]):
+                raise too_costly(self.size, self._name, "has another sign than its header says")
+            yield stored_values(frame, halvings(frame, self.size, self._name), options)
 
     def _options(self) -> dict[str, Any]:
         top = Elements(self._dataset)

@@ -48,12 +48,14 @@ class Picture:
         image: 8-bit grey (mode ``L``), upright.
         modality: What took it, such as ``DX`` or ``MR``, if DICOM said so; else empty.
         warnings: What to know before trusting a result, each in a sentence.
+        full_size: Width and height in the file, in pixels, if the decoder left out detail; else None.
     """
 
     source: str
     image: Image.Image
     modality: str = ""
     warnings: tuple[str, ...] = ()
+    full_size: tuple[int, int] | None = None
 
 
 def describe(source: object) -> str:
@@ -136,7 +138,8 @@ def open_picture(
             that is raised again; or an array, [height, width] or [height,
             width, 1, 3 or 4], of uint8 0..255, uint16 0..65535, bool, float 0..1 or float 0..255.
         at_least: A JPEG or JPEG 2000 may be decoded at 1/2, 1/4 or 1/8 of its scale as long as
-            both sides stay this long, in pixels; None decodes every pixel.
+            both sides stay this long, in pixels; None decodes every pixel, except that a JPEG 2000
+            of over 12.5 million is decoded at 1/2, because it takes many seconds otherwise.
         max_pixels: Refuse larger pictures before decoding them.
         max_bytes: Refuse longer files before decoding them.
 
@@ -157,8 +160,9 @@ def open_picture(
     data = read_bytes(source, max_bytes=max_bytes)
     if is_dicom(data):
         return _open_dicom(data, name, max_pixels)
-    image, several = decode(data, name, max_pixels=max_pixels, at_least=at_least)
-    return Picture(name, _grey(image, name, max_pixels), warnings=(_SEVERAL,) if several else ())
+    image, several, full_size = decode(data, name, max_pixels=max_pixels, at_least=at_least)
+    warnings = (_SEVERAL,) if several else ()
+    return Picture(name, _grey(image, name, max_pixels), warnings=warnings, full_size=full_size)
 
 
 def frames(source: ImageSource, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_FILE_BYTES) -> Iterator[Picture]:
@@ -190,9 +194,9 @@ def frames(source: ImageSource, *, max_pixels: int = MAX_PIXELS, max_bytes: int 
     if is_dicom(data):
         yield from pictures_of(DicomFile.open(data, name), name, max_pixels)
         return
-    image, several = decode(data, name, max_pixels=max_pixels)
+    image, several, full_size = decode(data, name, max_pixels=max_pixels)
     first = f"{name}#1" if several else name
-    yield Picture(first, _grey(image, first, max_pixels))
+    yield Picture(first, _grey(image, first, max_pixels), full_size=full_size)
     if several:
         for number, other in enumerate(later(image, name, max_pixels=max_pixels), 2):
             yield Picture(f"{name}#{number}", _grey(other, f"{name}#{number}", max_pixels))
@@ -207,8 +211,7 @@ def _open_dicom(source: bytes | Dataset, name: str, max_pixels: int) -> Picture:
             "which give a result each",
         )
     check_size(file.size, name, max_pixels)
-    image = next(file.images(first_only=True))
-    return Picture(name, _grey(image, name, max_pixels), file.modality, file.warnings)
+    return _dicom_picture(next(file.images(first_only=True)), file, name, max_pixels)
 
 
 def pictures_of(file: DicomFile, name: str, max_pixels: int) -> Iterator[Picture]:
@@ -216,7 +219,12 @@ def pictures_of(file: DicomFile, name: str, max_pixels: int) -> Iterator[Picture
     check_size(file.size, name, max_pixels)
     for number, image in enumerate(file.images(), 1):
         frame = f"{name}#{number}" if file.frames > 1 else name
-        yield Picture(frame, _grey(image, frame, max_pixels), file.modality, file.warnings)
+        yield _dicom_picture(image, file, frame, max_pixels)
+
+
+def _dicom_picture(image: Image.Image, file: DicomFile, name: str, max_pixels: int) -> Picture:
+    full_size = None if image.size == file.size else file.size
+    return Picture(name, _grey(image, name, max_pixels), file.modality, file.warnings, full_size)
 
 
 def _grey(source: Image.Image | npt.NDArray[np.generic], name: str, max_pixels: int) -> Image.Image:
