@@ -72,6 +72,6 @@ def _jpeg_size(codestream: bytes) -> tuple[int, int] | None:
 def _check_rle(frame: bytes, options: dict[str, Any], name: str) -> None:
     segment = options["columns"] * options["rows"]
     segments = options["samples_per_pixel"] * options["bits_allocated"] // 8
-    # At worst every 128 bytes cost one more; two bytes can stand for 128, so a longer frame hides a bomb.
-    if len(frame) > 64 + segments * (segment + segment // 64 + 16):
+    # At worst each byte is a run of its own, of two; two bytes can stand for 128, so a longer frame hides a bomb.
+    if len(frame) > 64 + segments * (2 * segment + 16):
         raise InvalidImage(name, "is DICOM with a run-length frame longer than its pixels")

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from ._dicom_elements import Elements
 
@@ -41,6 +42,27 @@ def grey_table(frame: Elements, stored: npt.NDArray[np.uint16]) -> npt.NDArray[n
         grey = np.uint8(255) - grey
     grey[padding] = 0
     return grey
+
+
+def palette_table(dataset: Any, dtype: np.dtype[Any]) -> npt.NDArray[np.uint8]:
+    """Grey of each stored value of a PALETTE COLOR picture: the luma of its colour.
+
+    By table, because the largest picture in colours does not fit into a gigabyte.
+
+    Args:
+        dataset: The pydicom Dataset that holds the palette.
+        dtype: Of the stored values, 8 or 16 bits.
+
+    Returns:
+        uint8 [256 or 65536], indexed by the stored value's bit pattern.
+    """
+    from pydicom.pixels.processing import apply_color_lut
+
+    values = np.arange(1 << 8 * dtype.itemsize, dtype=f"u{dtype.itemsize}").view(dtype)
+    colours = apply_color_lut(values[np.newaxis], dataset)
+    colours = (colours >> 8 if colours.dtype == np.uint16 else colours).astype(np.uint8)
+    luma: npt.NDArray[np.uint8] = np.asarray(Image.fromarray(colours).convert("L"))[0]
+    return luma
 
 
 def _padding(frame: Elements, values: _Values, signed: bool) -> npt.NDArray[np.bool_]:

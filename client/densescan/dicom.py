@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 import numpy as np
@@ -18,8 +19,8 @@ from PIL import Image
 
 from ._dicom_codestreams import check_codestreams
 from ._dicom_elements import Elements, frame_elements
-from ._dicom_grey import grey_table
-from ._jpeg2000 import WHOLE_PIXELS, halvings, is_signed, stored_values, too_costly
+from ._dicom_grey import grey_table, palette_table
+from ._jpeg2000 import halvings, is_large, is_signed, stored_values, too_costly
 from .errors import InvalidImage
 
 if TYPE_CHECKING:
@@ -169,22 +170,23 @@ class DicomFile:
         )
 
     def images(self, *, first_only: bool = False) -> Iterator[Image.Image]:
-        """The pictures in order, one decoded at a time: mode ``L``, or ``RGB`` where the file is in colour.
+        """The pictures in order, one decoded at a time: mode ``L``, or ``RGB``.
 
         Raises:
             InvalidImage: Their compression has no decoder here, or they are damaged.
         """
         try:
             # On the generator itself, so that an error of the caller's loop is not taken for the file's.
-            decoded = self._decode(range(1) if first_only else range(self.frames))
-            for index, pixels in enumerate(decoded):
-                yield self._to_image(pixels, index)
+            decoded = islice(self._decode(), 1 if first_only else self.frames)
+            for index, (pixels, meaning) in enumerate(decoded):
+                yield self._to_image(pixels, meaning, index)
         except (InvalidImage, GeneratorExit):
             raise
         except Exception as error:
             raise _damaged(self._name, error) from None
 
-    def _decode(self, indices: range) -> Iterator[npt.NDArray[Any]]:
+    def _decode(self) -> Iterator[tuple[npt.NDArray[Any], str]]:
+        """Stored values, and what they mean: as the header says, or as the decoder has changed it."""
         from pydicom.pixels.decoders.base import get_decoder
         from pydicom.uid import UID
 
@@ -202,26 +204,26 @@ class DicomFile:
         options = self._options()
         if uid.is_encapsulated:
             check_codestreams(self._pixel_data, uid, options, self._name)
-        if uid in _JPEG_2000 and self.size[0] * self.size[1] > WHOLE_PIXELS:
-            yield from self._reduced(indices, options)
+        if uid in _JPEG_2000 and is_large(self.size):
+            yield from self._reduced(options)
             return
-        for pixels, described in decoder.iter_array(self._pixel_data, indices=indices, **options):
-            if options["samples_per_pixel"] == 3 and described["photometric_interpretation"] != "RGB":
-                raise InvalidImage(self._name, "is DICOM in a colour space that is not read; export it as PNG")
-            yield pixels
+        # Not as_rgb: what pydicom converts with takes over a gigabyte for the largest picture. Not indices: it would
+        # look for each of them from the beginning.
+        for pixels, described in decoder.iter_array(self._pixel_data, as_rgb=False, **options):
+            yield pixels, str(described["photometric_interpretation"])
 
-    def _reduced(self, indices: range, options: dict[str, Any]) -> Iterator[npt.NDArray[Any]]:
+    def _reduced(self, options: dict[str, Any]) -> Iterator[tuple[npt.NDArray[Any], str]]:
         """Large JPEG 2000 frames at a smaller scale."""
         from pydicom.encaps import generate_frames
 
-        for index, frame in enumerate(generate_frames(self._pixel_data, number_of_frames=self.frames)):
-            if index not in indices:
-                return
+        for frame in generate_frames(self._pixel_data, number_of_frames=self.frames):
             if options["photometric_interpretation"] == "PALETTE COLOR":
                 raise too_costly(self.size, self._name, "has a palette, which only holds at its full scale")
             if options["samples_per_pixel"] == 1 and is_signed(frame) != bool(options["pixel_representation"]):
                 raise too_costly(self.size, self._name, "has another sign than its header says")
-            yield stored_values(frame, halvings(frame, self.size, self._name), options)
+            meaning = str(options["photometric_interpretation"])
+            decoded = "RGB" if meaning in ("YBR_ICT", "YBR_RCT") else meaning
+            yield stored_values(frame, halvings(frame, self.size, self._name), options["samples_per_pixel"]), decoded
 
     def _options(self) -> dict[str, Any]:
         top = Elements(self._dataset)
@@ -246,16 +248,17 @@ class DicomFile:
             options["planar_configuration"] = int(top.number("PlanarConfiguration", 0))
         return options
 
-    def _to_image(self, pixels: npt.NDArray[Any], index: int) -> Image.Image:
+    def _to_image(self, pixels: npt.NDArray[Any], meaning: str, index: int) -> Image.Image:
         top = Elements(self._dataset)
-        meaning = top.text("PhotometricInterpretation")
         if pixels.ndim == 3:
+            if meaning in ("YBR_FULL", "YBR_FULL_422"):
+                pixels = pixels[:, :, 0]  # Y is the luma that RGB would become
+            elif meaning != "RGB":
+                raise InvalidImage(self._name, "is DICOM in a colour space that is not read; export it as PNG")
             return Image.fromarray(np.ascontiguousarray(pixels, np.uint8))
         if meaning == "PALETTE COLOR":
-            from pydicom.pixels.processing import apply_color_lut
-
-            colours = apply_color_lut(pixels, self._dataset)
-            return Image.fromarray((colours >> 8 if colours.dtype == np.uint16 else colours).astype(np.uint8))
+            pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+            return Image.fromarray(palette_table(self._dataset, pixels.dtype)[pixels.view(f"u{pixels.itemsize}")])
         if meaning not in ("MONOCHROME1", "MONOCHROME2"):
             raise InvalidImage(self._name, "is DICOM that says neither MONOCHROME nor a colour space that is read")
         stored = pixels.astype(np.int16 if pixels.dtype.kind == "i" else np.uint16, copy=False).view(np.uint16)

@@ -23,7 +23,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from densescan import Client, InvalidImage, frames
+from densescan import Client, InvalidImage, _jpeg2000, frames
 from densescan.images import open_grey, open_picture
 
 from .dicom_files import PATIENT, PATIENT_ID, as_jpeg, as_jpeg2000, dataset, lookup, saved
@@ -180,6 +180,57 @@ def test_colour_frames_become_their_luma(make: Any, film: Image.Image) -> None:
     expected = np.asarray(tinted.convert("L"), int)
     assert np.abs(grey(saved(make(tinted, **colours))) - expected).mean() < 3
     assert np.array_equal(grey(dataset(np.asarray(tinted))), expected)
+
+
+@pytest.mark.parametrize(("bits", "signed"), [(6, False), (8, False), (12, False), (12, True), (16, True)])
+def test_a_large_jpeg_2000_frame_is_halved_and_means_the_same(
+    bits: int, signed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = 2**bits - 1
+    stored = np.rint(np.tile(np.linspace(0, top, 256), (256, 1))) - (2 ** (bits - 1) if signed else 0)
+    kind = f"{'i' if signed else 'u'}{1 if bits <= 8 else 2}"
+    file = dataset(stored.astype(kind), bits=bits, WindowCenter=stored.mean(), WindowWidth=top / 2)
+    whole = grey(file)
+    file.compress(JPEG2000Lossless)
+    monkeypatch.setattr(_jpeg2000, "WHOLE_PIXELS", 20_000)
+    picture = open_picture(saved(file))
+    assert (picture.image.size, picture.full_size) == ((128, 128), (256, 256))
+    level = 2 * 255 / top  # of stored values, in a window of half of them
+    assert np.abs(np.asarray(picture.image, int) - whole[::2, ::2]).max() <= 5 + 2 * level
+
+
+def test_a_large_jpeg_2000_frame_in_colour_becomes_its_luma(film: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_jpeg2000, "WHOLE_PIXELS", 20_000)
+    tinted = Image.merge("RGB", [film, film.point(lambda level: level // 2), film])
+    seen = open_grey(saved(as_jpeg2000(tinted, PhotometricInterpretation="YBR_RCT")))
+    expected = tinted.convert("L").reduce(tinted.width // seen.width)
+    assert seen.width < film.width
+    assert np.abs(np.asarray(seen, int) - np.asarray(expected)).mean() < 3
+
+
+@pytest.mark.parametrize(
+    ("elements", "reason"),
+    [
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "has a palette"),
+        ({"PixelRepresentation": 1}, "another sign than its header"),
+        ({"SamplesPerPixel": 3, "PlanarConfiguration": 0, "PhotometricInterpretation": "RGB"}, "damaged"),
+    ],
+)
+def test_a_large_jpeg_2000_that_cannot_be_halved_is_refused(
+    elements: dict[str, Any], reason: str, film: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_jpeg2000, "WHOLE_PIXELS", 20_000)
+    with pytest.raises(InvalidImage, match=reason):
+        open_grey(saved(as_jpeg2000(film, **elements)))
+
+
+def test_colours_kept_as_luma_and_chroma_are_read(film: Image.Image) -> None:
+    tinted = Image.merge("RGB", [film, film.point(lambda level: level // 2), film])
+    file = dataset(np.asarray(tinted.convert("YCbCr")), PhotometricInterpretation="YBR_FULL")
+    expected = np.asarray(tinted.convert("L"), int)
+    assert np.abs(grey(file) - expected).max() <= 1
+    file.compress(RLELossless)
+    assert np.abs(grey(saved(file)) - expected).max() <= 1
 
 
 def test_a_palette_is_read_through_its_colours() -> None:
