@@ -239,7 +239,7 @@ class TestWithAServer:
             through = growth_mib(both, lambda: refusal(client, large))
         with InferenceServerClient(f"127.0.0.1:{container.grpc}") as client:
             direct = growth_mib(both, lambda: refusal(client, large))
-        assert through < 48  # the limit of 16, which has come by when it is seen, and gRPC's copy of it
+        assert through < 48  # the 16 that come by before the limit is reached, and what gRPC may copy
         assert direct > 96  # or this measures nothing
 
     def test_one_address_has_no_more_running_than_it_may(
