@@ -220,8 +220,11 @@ def _phantom_mri(output: Output, seed: Seed = 0, size: Size = 512) -> None:
 def _draw(task: Task, output: Path, seed: int, size: int) -> None:
     try:
         draw_phantom(task, seed=seed, size=size).save(output)
-    except (OSError, ValueError) as error:  # ValueError: a suffix that names no format
-        raise typer.BadParameter(f"cannot save {output}: {error}", param_hint="--output") from error
+    except ValueError as error:  # a suffix that names no format, or none
+        advice = f"its suffix says how it is saved, as in film.png"
+        raise typer.BadParameter(f"cannot save {output}: {advice}", param_hint="--output") from error
+    except OSError as error:
+        raise typer.BadParameter(f"cannot save {output}: {error.strerror or error}", param_hint="--output") from error
     typer.echo(f"{output}: a synthetic {task.title}, no patient")
 
 

@@ -25,7 +25,7 @@ from densescan.preprocessing import preprocess
 from . import dicom_files
 
 SIDE = 7000
-MANY = 3000
+MANY = 2000
 
 
 def film(bits: int) -> Any:

@@ -389,6 +389,12 @@ def test_status_of_a_server_that_is_absent_or_not_ready_is_exit_code_3(fake: Fak
     assert "no server available" in done.stderr
 
 
+def test_a_phantom_without_a_suffix_is_refused_with_one_that_works(tmp_path: Path) -> None:
+    done = run("phantom", "xray", "-o", tmp_path / "film")
+    assert done.exit_code == 2
+    assert "film.png" in "".join(done.stderr.split()).replace("│", "")
+
+
 @pytest.mark.parametrize("task", [XRAY, MRI])
 def test_a_phantom_is_saved_and_can_be_classified(fake: FakeTriton, tmp_path: Path, task: Any) -> None:
     path = tmp_path / "phantom.png"
