@@ -221,7 +221,7 @@ def _draw(task: Task, output: Path, seed: int, size: int) -> None:
     try:
         draw_phantom(task, seed=seed, size=size).save(output)
     except ValueError as error:  # a suffix that names no format, or none
-        advice = f"its suffix says how it is saved, as in film.png"
+        advice = "its suffix says how it is saved, as in film.png"
         raise typer.BadParameter(f"cannot save {output}: {advice}", param_hint="--output") from error
     except OSError as error:
         raise typer.BadParameter(f"cannot save {output}: {error.strerror or error}", param_hint="--output") from error
