@@ -17,7 +17,8 @@ from .images import MAX_FILE_BYTES, MAX_PIXELS, ImageSource, open_grey
 from .tasks import CHANNELS, IMAGE_SIZE
 
 DETAIL: Final = 2 * IMAGE_SIZE
-"""Sides in pixels that a decoder may reduce a picture to: twice the network's, so that no grey level changes by one."""
+"""Sides in pixels that a decoder may reduce a picture to: twice the network's, so that grey levels change by less than
+one in the mean (reversible JPEG 2000: by up to two, brighter)."""
 
 
 def preprocess_grey(
