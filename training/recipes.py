@@ -254,7 +254,7 @@ _RELEASE_MRI = replace(
     _MIXED_MRI,
     name="release",
     after="mixed",
-    phases=_longer("longer", 22, 4, fine=3e-4),
+    phases=_longer("longer", 22, 2, fine=3e-4),
     seed=2,
 )
 
