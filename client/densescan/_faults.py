@@ -79,6 +79,11 @@ def _translate(code: str, details: str, call: Call) -> DensescanError:
         return _model_not_found(details, call)
     if code == "NOT_FOUND":
         return _model_not_found(details, call)
+    if code == "RESOURCE_EXHAUSTED" and "larger than max" in text:  # gRPC's own words, and the gateway's
+        return InferenceFailed(
+            f"{call.url} does not take requests as large as that for {call.about}: {details}. "
+            "Send less at a time, or have its limit raised."
+        )
     if code == "RESOURCE_EXHAUSTED" or (code == "UNAVAILABLE" and any(part in text for part in _QUEUE)):
         return _overloaded(details, call)
     if code in ("UNAVAILABLE", "UNIMPLEMENTED", "CANCELLED"):  # CANCELLED: by the server, as it stops

@@ -20,6 +20,8 @@ MEANINGS: list[tuple[str, str, type[DensescanError]]] = [
     ("UNAVAILABLE", "[request id: <id_unknown>] Exceeds maximum queue size", Overloaded),
     ("UNAVAILABLE", "Request timeout expired", Overloaded),
     ("RESOURCE_EXHAUSTED", "too many requests", Overloaded),
+    ("RESOURCE_EXHAUSTED", "Sent message larger than max (100 vs. 10)", InferenceFailed),  # again would not help
+    ("RESOURCE_EXHAUSTED", "the request is larger than max: the gateway lets 16m through", InferenceFailed),
     ("UNAVAILABLE", "Server exiting", ServerUnavailable),
     ("UNAVAILABLE", "Server is stopping, scheduler for model has stopped accepting new requests", ServerUnavailable),
     ("UNAVAILABLE", "failed to connect to all addresses; Connection refused", ServerUnavailable),

@@ -27,7 +27,7 @@ from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 
 from densescan import Client
-from densescan.errors import Overloaded, ServerUnavailable
+from densescan.errors import InferenceFailed, ServerUnavailable
 from densescan.phantoms import draw_phantom
 from server import EmbeddedTriton
 from server.environment import free_ports
@@ -383,7 +383,7 @@ class TestWithTheReleasedModels:
     ) -> None:
         with (
             Client(start_gateway(triton.grpc_url, MAX_BODY="100k").url, timeout_s=60) as client,
-            pytest.raises(Overloaded, match="larger than max: the gateway lets 100k through"),
+            pytest.raises(InferenceFailed, match="larger than max: the gateway lets 100k through"),
         ):
             client.classify_xray(draw_phantom("xray"))
 
