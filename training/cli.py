@@ -27,7 +27,7 @@ app = typer.Typer(
     "  python -m training export   --task xray --data chest_xray\n\n"
     "Look at runs/xray/audit.html before training: it shows what repeats in the images, and what would leak.\n\n"
     "The recipe release is how the released networks were trained: scratch first, from random weights, then longer "
-    "from its network (MRI: by way of mixed); two to four hours in all on two cores. Each is a run of its own, as "
+    "from its network; an hour or two in all on two cores. Each is a run of its own, as "
     "runs/xray/scratch and runs/xray/release; interrupted, the same command goes on. To go on from an installed "
     "network instead, add --weights model_repository/xray_densenet121/1/model.savedmodel; to only see that everything "
     "runs, take --recipe smoke.",
@@ -117,15 +117,15 @@ def fit(
     recipe: Annotated[
         str,
         typer.Option(
-            help="original: the published report's. scratch: from random weights. mixed: scratch first, then "
-            "longer. release: the released networks', longer still. smoke: a trial."
+            help="original: the published report's. scratch: from random weights. release: scratch first, then "
+            "longer: the released networks'. longer: longer still. smoke: a trial."
         ),
     ] = "original",
     weights: Annotated[
         str | None,
         typer.Option(
             help="Start from: imagenet, none (random), a .keras or .weights.h5 file, or an installed model.savedmodel "
-            "folder. Default: what the recipe says; mixed and release: what "
+            "folder. Default: what the recipe says; release and longer: what "
             "the recipe before trains, which is run first.",
             show_default=False,
         ),
