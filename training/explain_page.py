@@ -125,10 +125,10 @@ def table(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
             share = f", on {better['on_share_of_images']:.0%} of the images"
             rows.append((f"{name}: better than {_RIVALS[rival]} by", _bounded(better) + share, "over 0"))
     for name in _stages(figures):
-        value = figures["randomised_weights"][name]["mean_correlation"]
-        rows.append(
-            (f"correlation with the map after shuffling: {name}", f"{value:.3f}", "near 0: the map must change")
-        )
+        stage = figures["randomised_weights"][name]
+        empty = f", {stage['empty_maps']} of {figures['randomised_weights']['images']} maps empty"
+        value = f"{stage['mean_correlation']:.3f}{empty if stage['empty_maps'] else ''}"
+        rows.append((f"correlation with the map after shuffling: {name}", value, "near 0: the map must change"))
     alike = figures["int8_against_fp32"]
     rows += [
         ("int8 against FP32: mean correlation", f"{alike['mean_correlation']:.4f}", "0.99 or more"),
