@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from densescan.tasks import MRI, XRAY, Task
-from training import comparison, comparison_table, metrics
+from training import comparison, comparison_table, metrics, pages
 from training.manifest import Entry
 from training.predictions import Predictions
 from training.research_cli import app
@@ -183,8 +183,8 @@ def test_a_figure_that_a_network_has_not_got_is_not_measured() -> None:
 
 def test_the_table_is_recorded_between_its_marks_and_nothing_else_changes(tmp_path: Path) -> None:
     document = tmp_path / "doc.md"
-    begin, end = comparison_table.marks("xray")
-    other = comparison_table.marks("mri")
+    begin, end = pages.marks("ablation xray")
+    other = pages.marks("ablation mri")
     text = f"# Before\n{begin}\nold\n{end}\nbetween\n{other[0]}\n{other[1]}\nafter\n"
     document.write_text(text)
     result = compared()
@@ -199,7 +199,7 @@ def test_the_table_is_recorded_between_its_marks_and_nothing_else_changes(tmp_pa
 @pytest.mark.parametrize("text", ["", "{end}\n{begin}\n", "{begin}\n{end}\n{begin}\n{end}\n"])
 def test_a_document_without_its_place_is_left_alone(text: str, tmp_path: Path) -> None:
     document = tmp_path / "doc.md"
-    begin, end = comparison_table.marks("xray")
+    begin, end = pages.marks("ablation xray")
     document.write_text(text.format(begin=begin, end=end))
     with pytest.raises(ValueError, match="add the lines <!-- ablation xray: begin -->"):
         comparison_table.record(document, compared())
@@ -209,7 +209,7 @@ def test_a_document_without_its_place_is_left_alone(text: str, tmp_path: Path) -
 def test_the_command_prints_and_records(tmp_path: Path) -> None:
     folders = [write_report(tmp_path / name, name, answers(spread)) for name, spread in (("a", 1.8), ("b", 1.0))]
     document = tmp_path / "doc.md"
-    document.write_text("\n".join(comparison_table.marks("xray")) + "\n")
+    document.write_text("\n".join(pages.marks("ablation xray")) + "\n")
     words = ["compare", *folders, "--name", "scratch", "--name", "release", "--record", document]
     for more, wanted in (([], "worst-family AUROC"), (["--markdown"], "| scratch | 0."), (["--json"], '"difference"')):
         result = CliRunner().invoke(app, list(map(str, [*words, *more])))

@@ -109,7 +109,7 @@ def test_the_figures_are_recorded_in_a_document_that_has_a_place_for_them(
     text = document.read_text()
     assert text.startswith("before\n<!--")
     assert text.endswith("-->\nafter\n")
-    assert "old" not in text
+    assert "\nold\n" not in text
     figures = json.loads((tmp_path / "page/figures.json").read_text())
     for what, value, _ in explain_page.table(figures):
         assert f"| {what} | {value} |" in text
