@@ -27,8 +27,8 @@ app = typer.Typer(
     "  python -m training export   --task xray --data chest_xray\n\n"
     "Look at runs/xray/audit.html before training: it shows what repeats in the images, and what would leak.\n\n"
     "The recipe release is how the released networks were trained: scratch first, from random weights, then longer "
-    "from its network; an hour or two in all on two cores. Each is a run of its own, as "
-    "runs/xray/scratch and runs/xray/release; interrupted, the same command goes on. To go on from an installed "
+    "from its network; an hour or two in all on two cores. Each is a run of its own, as runs/xray/scratch and "
+    "runs/xray/release; interrupted, the same command goes on. To go on from an installed "
     "network instead, add --weights model_repository/xray_densenet121/1/model.savedmodel; to only see that everything "
     "runs, take --recipe smoke.",
     no_args_is_help=True,
@@ -125,8 +125,8 @@ def fit(
         str | None,
         typer.Option(
             help="Start from: imagenet, none (random), a .keras or .weights.h5 file, or an installed model.savedmodel "
-            "folder. Default: what the recipe says; release and longer: what "
-            "the recipe before trains, which is run first.",
+            "folder. Default: what the recipe says; release and longer: what the recipe before "
+            "trains, which is run first.",
             show_default=False,
         ),
     ] = None,

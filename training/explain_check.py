@@ -83,7 +83,7 @@ def check(task: Task, weights: Path, version: Path, fold: Fold, on_step: Done = 
         "int8_against_fp32": agreement(reference, maps),
         "outside_the_body": faithfulness.outside_body(fold.grey, maps),
         "at_the_rim": faithfulness.at_the_rim(maps),
-        "randomised_weights": sanity(task, weights, fold, classes, reference, on_step),
+        "randomised_weights": sanity(classifier, fold, classes, reference, on_step),  # the last: it shuffles them
     }
     figures["deletion_and_insertion"] = removal(classify(served), fold.grey, maps, classes, groups, on_step)
     return figures
@@ -148,20 +148,20 @@ def removal(
 
 
 def sanity(
-    task: Task,
-    weights: Path,
+    classifier: keras.Model,
     fold: Fold,
     classes: npt.NDArray[np.int64],
     reference: faithfulness.Maps,
     on_step: Done = lambda step: None,
 ) -> dict[str, Any]:
-    """Adebayo et al. (2018): do the maps change when the weights are shuffled, from the last layer down?
+    """Adebayo et al. (2018): do the maps change when the classifier's weights are shuffled, from the last layer down?
+
+    Its weights stay shuffled.
 
     Returns:
         For each stage the mean correlation with the trained network's maps, and its mean absolute value.
     """
     some = np.unique(np.linspace(0, len(fold) - 1, min(len(fold), SANITY_IMAGES)).round().astype(int))
-    classifier = network.load_any(task, weights)
     figures: dict[str, Any] = {"images": len(some)}
     shuffle = faithfulness.shuffled(seed=0)
     for stage, layers in stages(classifier).items():

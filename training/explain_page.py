@@ -94,7 +94,7 @@ def page(task: Task, figures: dict[str, Any], sheets: Sequence[str]) -> str:
         "",
         "![deletion, insertion and shuffled weights](curves.png)",
         "",
-        *pages.markdown_table(["what", "figure", "what it should be"], table(figures)).splitlines(),
+        *_markdown(figures).splitlines(),
         "",
         "In brackets: 95 % intervals by bootstrap over patients. Deletion blurs the picture place by place, the",
         "hottest first, and insertion shows it so on a blurred picture; the figure is the mean probability of the",
@@ -110,7 +110,11 @@ def page(task: Task, figures: dict[str, Any], sheets: Sequence[str]) -> str:
 def recorded(figures: dict[str, Any]) -> str:
     """The figures for a document that shows no pictures of the data set."""
     about = f"`{figures['model']}`, {figures['images']} images of the fold `{figures['fold']}`.\n\n"
-    return about + pages.markdown_table(["what", "figure", "what it should be"], table(figures))
+    return about + _markdown(figures)
+
+
+def _markdown(figures: dict[str, Any]) -> str:
+    return pages.markdown_table(["what", "figure", "what it should be"], table(figures))
 
 
 def table(figures: dict[str, Any]) -> list[tuple[str, str, str]]:

@@ -5,7 +5,7 @@
 | original | ImageNet weights | the published report's training: the head, then the top half of the backbone        |
 | scratch  | random weights   | progressive resizing, stronger augmentation; needs nothing to download              |
 | release  | scratch's        | what the released networks were trained by: `scratch` first, then longer, mixed     |
-| longer   | release's        | 22 more epochs at 128 pixels and 6 at 224: what the MRI network gained by           |
+| longer   | release's        | 22 more epochs at 128 pixels and 6 at 224; not released yet                         |
 | smoke    | random weights   | a few tiny steps, to see that everything runs; its network is worth nothing         |
 """
 
