@@ -1,4 +1,4 @@
-"""Random changes of a grey training image: one affine warp, one tone curve, blur, noise, erasing."""
+"""Random changes of a grey training image: one affine warp, blur, tone curves, noise, erasing."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from .recipes import Augmentation
 
 Grey = npt.NDArray[np.uint8]
 
+_SLOW = 0.2
+"""Radius of the blur that leaves the slow changes of brightness alone, as a share of the side: wider than a rib."""
+
 
 def augment(grey: Grey, rng: np.random.Generator, how: Augmentation) -> Grey:
     """A random variant of one image: uint8 [side, side], the same shape as `grey`."""
@@ -25,6 +28,8 @@ def augment(grey: Grey, rng: np.random.Generator, how: Augmentation) -> Grey:
     pixels = tone_curve(rng, how)[np.asarray(image)]
     if how.equalise > 0 and rng.random() < how.equalise:
         pixels = equalised(pixels, rng.uniform(0, 1))
+    if how.flatten > 0 and rng.random() < how.flatten:
+        pixels = flattened(pixels, rng.uniform(0, 1))
     if how.noise > 0:
         noise = rng.standard_normal(pixels.shape, dtype=np.float32) * np.float32(rng.uniform(0, how.noise))
         pixels = np.clip(pixels + noise, 0, 255).astype(np.uint8)
@@ -70,6 +75,14 @@ def equalised(pixels: Grey, share: float) -> Grey:
     levels = (1 - share) * np.arange(256) + share * np.maximum(flat, 0)
     table: Grey = np.rint(levels).astype(np.uint8)
     return table[pixels]
+
+
+def flattened(pixels: Grey, share: float) -> Grey:
+    """`pixels` without a share of the slow changes of brightness over the field; the mean brightness stays."""
+    slow = Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(_SLOW * pixels.shape[1]))
+    change = np.asarray(slow, np.float32)
+    level: Grey = np.clip(pixels - share * (change - change.mean()), 0, 255).astype(np.uint8)
+    return level
 
 
 def _erase(pixels: Grey, rng: np.random.Generator, largest: float) -> Grey:

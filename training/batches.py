@@ -15,6 +15,9 @@ from .data import Fold, repeated, shrink
 from .layouts import domain_of
 from .recipes import Augmentation
 
+Batch = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]
+"""Images uint8 [b, size, size, 3], one-hot float32 [b, classes], weights float32 [b]."""
+
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type annotations
     """Batches of (images uint8 [b, size, size, 3], one-hot float32 [b, classes], weights float32 [b]).
@@ -48,9 +51,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
         self._mixup = mixup
         self._batch_size = min(batch_size, len(fold))
         self._seed = seed
-        self._epoch = epoch
+        self.epoch = epoch
         self._pool = repeated([domain_of(entry.path) for entry in fold.entries], rarest_domain)
-        self._order = self._draw_order()
 
     @property
     def images(self) -> int:
@@ -61,33 +63,36 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
         full, rest = divmod(len(self._pool), self._batch_size)
         return full + (1 if rest and self._augmentation is None else 0)
 
-    def __getitem__(self, index: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
-        chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
+    def __getitem__(self, index: int) -> Batch:
+        return self.of_epoch(self.epoch, index)
+
+    def of_epoch(self, epoch: int, index: int) -> Batch:
+        """The batch of an epoch and a place in it, whichever was asked for before."""
+        chosen = self._order(epoch)[index * self._batch_size : (index + 1) * self._batch_size]
         grey = self._grey[chosen]
         if self._augmentation is not None:
             first = index * self._batch_size
-            grey = np.stack([self._augmented(image, first + place) for place, image in enumerate(grey)])
+            grey = np.stack([self._augmented(image, epoch, first + place) for place, image in enumerate(grey)])
         classes = self._classes[chosen]
         targets, weights = self._one_hot[classes], self._weights[classes]
         if self._mixup > 0:
-            grey, targets, weights = self._mixed(grey, targets, weights, index)
+            grey, targets, weights = self._mixed(grey, targets, weights, epoch, index)
         return replicate(grey), targets, weights
 
     def on_epoch_end(self) -> None:
-        """Draw the next epoch's order."""
-        self._epoch += 1
-        self._order = self._draw_order()
+        """Go on to the next epoch."""
+        self.epoch += 1
 
-    def _augmented(self, grey: npt.NDArray[np.uint8], place: int) -> npt.NDArray[np.uint8]:
+    def _augmented(self, grey: npt.NDArray[np.uint8], epoch: int, place: int) -> npt.NDArray[np.uint8]:
         assert self._augmentation is not None
-        rng = np.random.default_rng((self._seed, self._epoch, place))
+        rng = np.random.default_rng((self._seed, epoch, place))
         return augment(grey, rng, self._augmentation)
 
     def _mixed(
-        self, grey: npt.NDArray[Any], targets: npt.NDArray[Any], weights: npt.NDArray[Any], index: int
-    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+        self, grey: npt.NDArray[Any], targets: npt.NDArray[Any], weights: npt.NDArray[Any], epoch: int, index: int
+    ) -> Batch:
         """Each image with its neighbour in the batch, in a share of its own; targets and weights alike."""
-        rng = np.random.default_rng((self._seed, self._epoch, index, len(grey)))
+        rng = np.random.default_rng((self._seed, epoch, index, len(grey)))
         share = rng.beta(self._mixup, self._mixup, len(grey)).astype(np.float32)
 
         def mix(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -97,7 +102,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
 
         return np.rint(mix(grey)).astype(np.uint8), mix(targets), mix(weights)
 
-    def _draw_order(self) -> npt.NDArray[np.int64]:
+    def _order(self, epoch: int) -> npt.NDArray[np.int64]:
         if self._augmentation is None:
             return self._pool
-        return np.random.default_rng((self._seed, self._epoch)).permutation(self._pool)
+        return np.random.default_rng((self._seed, epoch)).permutation(self._pool)

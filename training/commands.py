@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from .console import err, out, progress
 from .layouts import DataNotFound
 from .manifest import Entry, ManifestError, of_fold, read_manifest
 from .network import WeightsUnavailable
-from .recipes import FROM_RECIPE, Recipe, get_recipe
+from .recipes import changed, get_recipe
 from .runs import Run, RunError, default_folder
 
 if TYPE_CHECKING:
@@ -68,103 +67,57 @@ def read(task: Task, chosen: Sequence[Entry], fold: str, data: Path) -> Fold:
         return load_fold(chosen, task.labels, data, done)
 
 
-@dataclass
-class _Images:
-    """The folds of a training, each read once, however many recipes are run one after the other."""
-
-    task: Task
-    entries: Sequence[Entry]
-    data: Path
-    _read: dict[tuple[str, int], Fold] = field(default_factory=dict)
-
-    def fold(self, name: str, limit: int) -> Fold:
-        """As `load`."""
-        if (name, limit) not in self._read:
-            self._read[name, limit] = load(self.task, self.entries, name, self.data, limit)
-        return self._read[name, limit]
-
-
 def fit(
     task: Task,
     data: Path | None,
     manifest: Path | None,
     recipe_name: str,
+    changes: Sequence[str],
     weights: str | None,
     folder: Path | None,
     *,
     overwrite: bool,
 ) -> None:
-    """Train by a recipe, or resume; the recipe that it goes on from is run first, unless `weights` are given.
+    """Train by a recipe, or resume.
 
     Args:
         task: What to classify.
         data: The folder of the images; None looks for it.
         manifest: Which image is in which fold; None is ``runs/<task>/manifest.csv``.
         recipe_name: One of `recipes.RECIPES`.
+        changes: To the recipe, as `recipes.changed` takes them.
         weights: ``none``, ``imagenet``, or a file; None is what the recipe says.
-        folder: Of the run; None is ``runs/<task>/<recipe>``. The run of the recipe before stands beside it, under
-            that recipe's name.
-        overwrite: Delete the run in `folder` and begin again; the run of the recipe before is kept.
+        folder: Of the run; None is ``runs/<task>/<recipe>``.
+        overwrite: Delete the run in `folder` and begin again.
 
     Raises:
         DataNotFound: There are no images.
         ManifestError: The manifest is missing, or of another task.
-        RunError: A folder holds another training, or the loss became no number.
+        RunError: The folder holds another training, or the loss became no number.
         WeightsUnavailable: The starting weights cannot be had.
-        ValueError: There is no such recipe.
+        ValueError: There is no such recipe, or a change does not fit it.
     """
-    recipe = get_recipe(recipe_name, task)
-    data = layouts.find_data(task, data)
-    manifest = manifest or default_manifest(task)
-    images = _Images(task, read_manifest(manifest, task.labels), data)
-    folder = folder or default_folder(task, recipe.name)
-    run = _train(recipe, weights or recipe.weights, folder, manifest, images, overwrite=overwrite)
-    out.print(f"network: [bold]{run.best_model}[/]", soft_wrap=True)
-    out.print(f"next:    python -m training evaluate --task {task.name} --run {run.folder} --fold val", soft_wrap=True)
-
-
-def _train(recipe: Recipe, weights: str, folder: Path, manifest: Path, images: _Images, *, overwrite: bool) -> Run:
     from . import fitting
     from .network import build_classifier
 
-    if weights == FROM_RECIPE:
-        weights = _trained_before(recipe, folder, manifest, images, overwrite=overwrite)
+    recipe = changed(get_recipe(recipe_name, task), changes)
+    weights = weights or recipe.weights
+    data = layouts.find_data(task, data)
+    manifest = manifest or default_manifest(task)
+    entries = read_manifest(manifest, task.labels)
+    folder = folder or default_folder(task, recipe.name)
     if weights != "none" and (overwrite or not fitting.has_begun(folder)):
         # Before an hour of loading, and before a folder is made, or emptied, for nothing.
-        build_classifier(images.task, weights=weights, dense_units=recipe.dense_units)
-    run = fitting.start_run(folder, images.task, recipe, weights, manifest, overwrite=overwrite)
+        build_classifier(task, weights=weights, dense_units=recipe.dense_units)
+    run = fitting.start_run(folder, task, recipe, weights, manifest, overwrite=overwrite)
     if run.state.finished:
         out.print(f"{run.folder} is finished; --overwrite begins it again", soft_wrap=True)
-        return run
-    if run.state.epoch or run.state.phase:
-        log.info("resuming %s at phase %d, epoch %d", run.folder, run.state.phase + 1, run.state.epoch + 1)
-    fitting.fit(run, images.fold("train", recipe.max_images), images.fold("val", recipe.max_images))
-    return run
-
-
-def _trained_before(recipe: Recipe, folder: Path, manifest: Path, images: _Images, *, overwrite: bool) -> str:
-    """The network of the recipe that `recipe` goes on from, trained now if it is not yet.
-
-    Its folder is `folder`'s sibling, so that several trainings can go on from one.
-    """
-    from . import fitting
-
-    if not recipe.after:
-        raise ValueError(f"the recipe {recipe.name} goes on from no other: --weights takes none, imagenet or a file")
-    first = get_recipe(recipe.after, images.task)
-    before = folder.with_name(first.name)
-    if before.absolute() == folder.absolute():
-        raise ValueError(f"--out {folder} is the folder of the recipe {first.name}, which is run first: choose another")
-    if overwrite or not fitting.has_begun(folder):  # later, its own checkpoints are all that is needed
-        log.info("the recipe %s goes on from %s, in %s", recipe.name, first.name, before)
-        try:
-            _train(first, first.weights, before, manifest, images, overwrite=False)
-        except RunError as error:
-            raise RunError(
-                f"the recipe {recipe.name} goes on from {first.name}, in a run of its own: {error} There, --overwrite "
-                f"goes with --recipe {first.name}; or start {recipe.name} from a file with --weights."
-            ) from error
-    return Run(before).best_model.as_posix()
+    else:
+        if run.state.epoch or run.state.phase:
+            log.info("resuming %s at phase %d, epoch %d", run.folder, run.state.phase + 1, run.state.epoch + 1)
+        fitting.fit(run, *(load(task, entries, fold, data, recipe.max_images) for fold in ("train", "val")))
+    out.print(f"network: [bold]{run.best_model}[/]", soft_wrap=True)
+    out.print(f"next:    python -m training evaluate --task {task.name} --run {run.folder} --fold val", soft_wrap=True)
 
 
 def newest_run(task: Task, given: Path | None) -> Run:

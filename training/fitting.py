@@ -18,7 +18,7 @@ import numpy as np
 
 from densescan.tasks import Task, get_task
 
-from . import network, plots, statistics
+from . import accelerated, network, plots, statistics
 from .batches import Batches
 from .data import Fold, class_weights
 from .manifest import manifest_hash
@@ -26,6 +26,9 @@ from .recipes import Augmentation, Phase, Recipe
 from .runs import Run, RunError, write_aside, write_json
 
 log = logging.getLogger(__name__)
+
+SAVING = 0.05
+"""Largest share of the time that goes into checkpoints: on a GPU an epoch takes seconds, and so does saving it."""
 
 
 def start_run(
@@ -238,9 +241,11 @@ def _run_phase(
         _compile(model, recipe, phase, steps=len(batches))
     frozen = "" if from_scratch or phase.trainable == "all" else f", training the {phase.trainable.replace('_', ' ')}"
     log.info("phase %s: %d px, %d images an epoch%s", phase.name, phase.size, batches.images, frozen)
+    if accelerated.on_gpu():
+        accelerated.capture(model, phase.size, recipe.batch_size)
     if run.state.epoch < phase.epochs and run.state.waited < phase.patience:
         model.fit(
-            batches,
+            accelerated.prepared_beside(batches) if accelerated.on_gpu() else batches,
             validation_data=checks,
             epochs=phase.epochs,
             # The batches are shuffled already, by the seed; Keras would shuffle them again, differently when resumed.
@@ -313,6 +318,8 @@ class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no t
         self._run = run
         self._phase = phase
         self._began = time.monotonic()
+        self._saved = -math.inf
+        self._cost = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Take the time, and have dropout draw by the epoch: a checkpoint does not hold where its generator stood."""
@@ -330,26 +337,37 @@ class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no t
             )
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Save the epoch; the state goes last, because it points to the rest."""
+        """Record the epoch, and save it where that is due; the state goes last, because it points to the rest."""
         logs = dict(logs or {})
         run, state = self._run, self._run.state
         loss = float(logs["val_loss"])
         better = state.best is None or loss < state.best
         state.best, state.waited = (loss, 0) if better else (state.best, state.waited + 1)
-        if better or self._phase.keep == "last":
-            write_aside(run.phase_best(self._phase.name), self.model.save)
         state.epoch = epoch + 1
-        before, state.last = state.last, f"epoch-{self._phase.name}-{state.epoch:03d}.keras"
-        write_aside(run.checkpoints / state.last, self.model.save)
         seconds = round(time.monotonic() - self._began, 1)
         rounded = {name: round(float(logs[name]), 5) for name in ("loss", "accuracy", "val_loss", "val_accuracy")}
         rate = float(np.asarray(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)))
         run.append_history(
             {"phase": self._phase.name, "epoch": state.epoch, **rounded, "learning_rate": rate, "seconds": seconds}
         )
-        run.save_state()
-        if before not in (None, state.last):
-            (run.checkpoints / str(before)).unlink(missing_ok=True)
+        ends = state.epoch == self._phase.epochs or state.waited >= self._phase.patience
+        due = ends or time.monotonic() - self._saved >= self._cost / SAVING
+        if (better and self._phase.keep == "best") or (due and self._phase.keep == "last"):
+            write_aside(run.phase_best(self._phase.name), self.model.save)
+        if due:
+            self._save()
         if state.waited >= self._phase.patience:
             log.info("no better validation loss in %d epochs: phase %s ends", state.waited, self._phase.name)
             self.model.stop_training = True
+
+    def _save(self) -> None:
+        """The network with its optimiser, to be resumed from; then the state, which names it."""
+        began = time.monotonic()
+        run, state = self._run, self._run.state
+        before, state.last = state.last, f"epoch-{self._phase.name}-{state.epoch:03d}.keras"
+        write_aside(run.checkpoints / state.last, self.model.save)
+        run.save_state()
+        if before not in (None, state.last):
+            (run.checkpoints / str(before)).unlink(missing_ok=True)
+        self._saved = time.monotonic()
+        self._cost = self._saved - began

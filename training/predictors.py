@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Predictor: TypeAlias = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 """uint8 [n, 224, 224, 3] to float32 [n, classes]."""
 
-BATCH = 16
+BATCH = 64
 
 
 def open_model(path: Path) -> Predictor:
