@@ -2,13 +2,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from densescan.phantoms import draw_phantom
-from densescan.tasks import TASKS
+from densescan.tasks import CHANNELS, TASKS
+
+if TYPE_CHECKING:
+    import keras
 
 Draw = Callable[..., Path]
 
@@ -18,6 +22,25 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     """Runs land in the test's own folder, and no data set of the machine's is found by accident."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DENSESCAN_DATA", raising=False)
+
+
+@pytest.fixture
+def shallow_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A DenseNet of one layer a block in place of DenseNet-121, which TensorFlow takes half a minute to compile.
+
+    For tests of what is done with a network; those of the network itself, and the one that trains it from the command
+    line, take the whole.
+    """
+    from keras.src.applications.densenet import DenseNet
+
+    from training import network
+
+    def build(size: int, weights: str) -> keras.Model:
+        assert weights != "imagenet"
+        shape = (size, size, CHANNELS)
+        return DenseNet([1, 1, 1, 1], include_top=False, weights=None, input_shape=shape, name=network.BACKBONE)
+
+    monkeypatch.setattr(network, "_backbone", build)
 
 
 def save_noise(path: Path, seed: int, side: int = 40) -> Path:

@@ -90,8 +90,9 @@ def save_films(root: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("shallow_backbone")
 def test_the_page_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the smallest recipe, few images and two corruptions, and without what needs an export."""
+    """With a shallow network, the smallest recipe, few images and two corruptions, and without what needs an export."""
     monkeypatch.chdir(tmp_path)
     save_films(tmp_path)
     (tmp_path / "films").mkdir()
