@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,6 +12,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from densescan import draw_phantom
+from densescan.tasks import DECODER_MODEL, MAX_BATCH_SIZE, TASKS
+from tests.client.quick_models import write_repository
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -102,16 +107,22 @@ def test_the_demo_shows_both_tasks_and_leaves_pictures_to_look_at(tmp_path: Path
         assert min(picture_size(tmp_path / f"explained_{task}.png")) >= 256
 
 
-@pytest.mark.triton
-@pytest.mark.slow
-def test_the_demo_takes_ones_own_pictures_and_a_bad_one_spoils_only_itself(
-    tmp_path: Path, model_repository: Path
-) -> None:
-    from densescan import draw_phantom
+@pytest.fixture
+def quick_repository(tmp_path: Path, model_repository: Path) -> Path:
+    """The decoder and the ensembles that are served, with stand-ins for the networks."""
+    root = write_repository(tmp_path / "quick", slow_s=0, max_batch_size=MAX_BATCH_SIZE)
+    for name in (DECODER_MODEL, *(task.ensemble for task in TASKS.values())):
+        shutil.copytree(model_repository / name, root / name)
+    return root
 
+
+@pytest.mark.triton
+def test_the_demo_takes_ones_own_pictures_and_a_bad_one_spoils_only_itself(
+    tmp_path: Path, quick_repository: Path
+) -> None:
     draw_phantom("xray").save(tmp_path / "mine.jpeg")
     (tmp_path / "bad.png").write_text("no picture")
-    words = ("--task", "xray", "--output", tmp_path / "out", "--model-repository", model_repository)
+    words = ("--task", "xray", "--output", tmp_path / "out", "--model-repository", quick_repository)
     code, out, err = finish(start("server.demo", tmp_path / "mine.jpeg", tmp_path / "bad.png", *words))
     assert code == 1, err
     assert str(tmp_path / "mine.jpeg") in out
