@@ -1,15 +1,15 @@
 """What keeps a CUDA GPU busy while it trains on Keras' torch backend.
 
-Two things would leave it idle. Python takes longer to start DenseNet-121's thousand operations one by one than the GPU
-to do them: they are recorded once as a CUDA graph and replayed. And a core changes some hundred images a second, the
-GPU trains on thousands: the batches are made by processes beside the training.
+Two things would leave it idle. Python takes longer to start the thousands of operations of a step one by one than the
+GPU to do them: they are recorded once as a CUDA graph and replayed. And a core changes some hundred images a second,
+where the GPU trains on thousands: the batches are made by processes beside the training.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
     from .batches import Batches
+    from .recipes import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -35,51 +36,138 @@ def on_gpu() -> bool:
     return bool(torch.cuda.is_available())
 
 
-def capture(model: keras.Model, size: int, batch_size: int) -> None:
-    """Have the backbone's training step run as a recorded graph from now on, for whole batches of this size.
+def record(model: keras.Model, recipe: Recipe, size: int, batch_size: int) -> None:
+    """Have `model` train and be validated by recorded graphs from now on, in batches of this size.
 
-    Other batches, and inference, run as before. The weights stay where they are, and so do the statistics of batch
-    normalisation, on which the recording would otherwise leave a trace.
+    The step is Keras' own in other words: the same loss, each gradient clipped by its norm, AdamW on the same moments
+    in the same variables, so that a checkpoint holds all. Training batches must be whole; the last validation batch
+    need not be. Recording leaves no trace in the weights or the statistics of batch normalisation.
 
     Args:
-        model: From `network.build_classifier`, its layers frozen or not as they shall be trained.
+        model: From `network.build_classifier`, compiled with AdamW and the loss of `recipe`.
+        recipe: Its label smoothing and weight decay.
         size: Side of the images, in pixels.
         batch_size: Images in a step.
     """
     import torch
 
-    backbone = model.get_layer(BACKBONE)
-    if not backbone.trainable_variables:
-        return  # nothing is differentiated: the inference of a frozen backbone is short
-    plain = backbone.call
+    optimiser = model.optimizer
+    optimiser.build(model.trainable_variables)
+    weights = [variable.value for variable in model.trainable_variables]
+    decayed = [variable.value for variable in model.trainable_variables if optimiser._use_weight_decay(variable)]
+    means = [variable.value for variable in optimiser._momentums]
+    squares = [variable.value for variable in optimiser._velocities]
+    rates = _rates(optimiser)
+    normalise = model.get_layer("normalise")
+    device = weights[0].device
+    pixels = normalise(torch.zeros((batch_size, size, size, 3), dtype=torch.uint8, device=device))
+    targets = torch.zeros((batch_size, model.output_shape[-1]), device=device)
+    shares = torch.ones(batch_size, device=device)
+    rate, scale = torch.zeros((), device=device), torch.zeros((), device=device)
 
-    class Backbone(torch.nn.Module):
-        """The backbone with its trainable weights as PyTorch knows them."""
+    def probabilities(training: bool) -> torch.Tensor:
+        value = pixels
+        for layer in model.layers[model.layers.index(normalise) + 1 :]:
+            if isinstance(layer, keras.layers.Dropout):  # Keras' own asks the CPU for its seed
+                value = torch.nn.functional.dropout(value, layer.rate, training)
+            elif layer.name == BACKBONE:
+                value = layer(value, training=training)
+            else:
+                value = layer(value)
+        return value
 
-        def __init__(self) -> None:
-            super().__init__()
-            self.weights = torch.nn.ParameterList([variable.value for variable in backbone.trainable_variables])
+    def loss_of(answers: torch.Tensor) -> torch.Tensor:
+        smoothed = targets * (1 - recipe.label_smoothing) + recipe.label_smoothing / targets.shape[1]
+        return -(shares * (smoothed * answers.clamp(1e-7, 1 - 1e-7).log()).sum(dim=1)).mean()
 
-        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-            """Feature maps of a batch."""
-            features: torch.Tensor = plain(pixels, training=True)
-            return features
+    def gradients() -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+        answers = probabilities(True)
+        loss = loss_of(answers)
+        return answers.detach(), loss.detach(), list(torch.autograd.grad(loss, weights))
 
-    device = backbone.trainable_variables[0].value.device
-    images = torch.zeros((batch_size, size, size, 3), dtype=torch.uint8, device=device)
-    pixels = model.get_layer("normalise")(images)
-    statistics = [(variable, variable.value.clone()) for variable in backbone.non_trainable_variables]
-    recorded = torch.cuda.make_graphed_callables(Backbone(), (pixels,), allow_unused_input=True)
+    def step() -> tuple[torch.Tensor, torch.Tensor]:
+        answers, loss, changes = gradients()
+        with torch.no_grad():
+            norms = torch.stack(torch._foreach_norm(changes))
+            torch._foreach_mul_(changes, list((optimiser.clipnorm / norms).clamp(max=1).unbind()))
+            torch._foreach_mul_(decayed, 1 - rate * recipe.weight_decay)
+            torch._foreach_mul_(means, optimiser.beta_1)
+            torch._foreach_add_(means, changes, alpha=1 - optimiser.beta_1)
+            torch._foreach_mul_(squares, optimiser.beta_2)
+            torch._foreach_addcmul_(squares, changes, changes, value=1 - optimiser.beta_2)
+            roots = torch._foreach_sqrt(squares)
+            torch._foreach_add_(roots, optimiser.epsilon)
+            moves = torch._foreach_div(means, roots)
+            torch._foreach_mul_(moves, scale)
+            torch._foreach_sub_(weights, moves)
+        return answers, loss
+
+    @torch.no_grad()
+    def answer() -> torch.Tensor:
+        return probabilities(False)
+
+    statistics = [(variable.value, variable.value.clone()) for variable in model.non_trainable_variables]
+    train, ask = _recorded(step, gradients), _recorded(answer, answer)
     with torch.no_grad():
-        for variable, value in statistics:
-            variable.value.copy_(value)
+        for value, before in statistics:
+            value.copy_(before)
 
-    def call(inputs: torch.Tensor, training: bool | None = None, mask: Any = None) -> Any:
-        if training and inputs.shape == pixels.shape:
-            return recorded(inputs)
-        return plain(inputs, training=training, mask=mask)
+    def train_step(data: Any) -> Any:
+        images, wanted, share = (keras.ops.convert_to_tensor(part) for part in data)
+        nonlocal done
+        pixels.copy_(normalise(images))
+        targets.copy_(wanted)
+        shares.copy_(share)
+        rate.fill_(rates[done])
+        bias = (1 - optimiser.beta_2 ** (done + 1)) ** 0.5 / (1 - optimiser.beta_1 ** (done + 1))
+        scale.fill_(rates[done] * bias)
+        answers, loss = train()
+        done += 1
+        optimiser.iterations.assign(done)
+        model._loss_tracker.update_state(loss, sample_weight=batch_size)
+        return model.compute_metrics(images, wanted, answers, sample_weight=share)
 
-    backbone.call = call
+    def test_step(data: Any) -> Any:
+        images, wanted, share = (keras.ops.convert_to_tensor(part) for part in data)
+        pixels[: len(images)].copy_(normalise(images))
+        answers = ask()[: len(images)]
+        loss = model.compute_loss(x=images, y=wanted, y_pred=answers, sample_weight=share, training=False)
+        model._loss_tracker.update_state(loss, sample_weight=len(images))
+        return model.compute_metrics(images, wanted, answers, sample_weight=share)
+
+    done = int(optimiser.iterations.value)
+    model.train_step, model.test_step = train_step, test_step
+
+
+def _rates(optimiser: keras.optimizers.Optimizer) -> list[float]:
+    """The learning rate of every step, the phase's last one repeated for good measure."""
+    schedule = optimiser._learning_rate
+    if not isinstance(schedule, keras.optimizers.schedules.CosineDecay):
+        raise ValueError("a recorded training needs the schedule cosine")
+    steps = schedule.warmup_steps + schedule.decay_steps + 1
+    with keras.device("cpu"):
+        return [float(schedule(step)) for step in range(steps)]
+
+
+def _recorded(function: Callable[[], Any], rehearsal: Callable[[], Any]) -> Callable[[], Any]:
+    """`function` as a graph: called, it does the same to the same memory, and its results lie where they lay."""
+    import torch
+
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):  # libraries choose their algorithms and take their memory
+            rehearsal()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        results = function()
+
+    def replay() -> Any:
+        graph.replay()
+        return results
+
+    return replay
 
 
 class _Places:

@@ -241,8 +241,8 @@ def _run_phase(
         _compile(model, recipe, phase, steps=len(batches))
     frozen = "" if from_scratch or phase.trainable == "all" else f", training the {phase.trainable.replace('_', ' ')}"
     log.info("phase %s: %d px, %d images an epoch%s", phase.name, phase.size, batches.images, frozen)
-    if accelerated.on_gpu():
-        accelerated.capture(model, phase.size, recipe.batch_size)
+    if accelerated.on_gpu() and recipe.weight_decay > 0 and phase.schedule == "cosine":
+        accelerated.record(model, recipe, phase.size, recipe.batch_size)
     if run.state.epoch < phase.epochs and run.state.waited < phase.patience:
         model.fit(
             accelerated.prepared_beside(batches) if accelerated.on_gpu() else batches,
@@ -278,7 +278,7 @@ def _settled(
 def _compile(model: keras.Model, recipe: Recipe, phase: Phase, steps: int) -> None:
     rate: Any = phase.learning_rate
     if phase.schedule == "cosine":
-        total = steps * phase.epochs
+        total = steps * (phase.whole or phase.epochs)
         warm_up = max(1, total // 10)
         rate = keras.optimizers.schedules.CosineDecay(
             initial_learning_rate=phase.learning_rate / 10,

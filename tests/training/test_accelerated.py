@@ -52,33 +52,51 @@ def test_batches_made_beside_are_those_made_here_epoch_after_epoch() -> None:
 
 
 RECORDED = """
-import keras, numpy as np, torch
+import keras, numpy as np
 from densescan.tasks import XRAY
-from training import accelerated, network
+from training import accelerated, fitting, network
+from training.recipes import RELEASE, Phase
+from dataclasses import replace
 
 asked = []
-def record(module, sample, **options):
-    module(*sample)  # as recording does: it must leave no trace
-    return lambda pixels: asked.append(pixels.shape) or module(pixels)
-torch.cuda.make_graphed_callables = record
+def recorded(function, rehearsal):
+    rehearsal()  # as recording does: it must leave no trace
+    return lambda: asked.append(function.__name__) or function()
+accelerated._recorded = recorded
 
-def trained(recorded):
+recipe = replace(RELEASE, precision="float32", weight_decay=50.0)
+phase = Phase("only", 20, 1e-3, size=64, schedule="cosine")
+rng = np.random.default_rng(0)
+images, targets = rng.integers(0, 256, (10, 64, 64, 3), np.uint8), np.eye(2, dtype="float32")[[0, 1] * 5]
+shares = rng.uniform(0.5, 2, 10).astype("float32")
+
+def trained(record):
     keras.utils.set_random_seed(0)
-    model = network.build_classifier(XRAY, size=32, precision="mixed_bfloat16")
-    model.compile(optimizer=keras.optimizers.AdamW(1e-3), loss="categorical_crossentropy")
-    if recorded:
-        accelerated.capture(model, 32, 4)
-    rng = np.random.default_rng(0)
-    images, targets = rng.integers(0, 256, (10, 32, 32, 3), np.uint8), np.eye(2, dtype="float32")[[0, 1] * 5]
-    model.fit(images, targets, batch_size=4, epochs=2, shuffle=False, verbose=0)
-    return model.get_weights(), model.predict(images, verbose=0)
+    model = network.build_classifier(XRAY, size=64, dropout=0.0)
+    fitting._compile(model, recipe, phase, steps=2)
+    model.optimizer.build(model.trainable_variables)
+    model.optimizer.iterations.assign(7)  # as if it were resumed
+    if record:
+        accelerated.record(model, recipe, 64, 8)
+    history = model.fit(
+        images[:8], targets[:8], batch_size=8, sample_weight=shares[:8], shuffle=False, verbose=0,
+        validation_data=(images, targets, shares), validation_batch_size=8,
+    ).history
+    variables = [variable for variable in (*model.variables, *model.optimizer.variables) if "seed" not in variable.path]
+    return history, [(variable.path, keras.ops.convert_to_numpy(variable)) for variable in variables]
 
-weights, answers = trained(False)
-again, same = trained(True)
-assert len(asked) == 4, asked  # two whole batches an epoch; the rest of two images is not
-for one, other in zip(weights, again):
-    np.testing.assert_allclose(one, other, atol=2e-3)
-np.testing.assert_allclose(answers, same, atol=0.02)
+history, plain = trained(False)
+other, ours = trained(True)
+assert asked == ["step", "answer", "answer"], asked
+for name, (value,) in history.items():
+    np.testing.assert_allclose(value, other[name][0], rtol=1e-3, err_msg=name)
+# One step: further on, a network of random weights makes much of the last digit. Where a gradient is but rounding,
+# Adam moves by up to the rate (here .001) all the same: hence the median.
+pairs = [(path, one, another) for (path, one), (_, another) in zip(plain, ours, strict=True)]
+off = [np.abs(one - another).max() / (np.abs(one).max() + 1e-9) for _, one, another in pairs]
+assert np.median(off) < 1e-5 and np.quantile(off, 0.95) < 1e-2, sorted(off)[-20:]
+one, another = next((one, another) for path, one, another in pairs if path.endswith("hidden/kernel"))
+np.testing.assert_allclose(one, another, atol=1e-6)
 """
 
 
@@ -89,7 +107,7 @@ def test_a_recorded_step_trains_as_a_plain_one_and_recording_leaves_no_trace() -
     import subprocess
     import sys
 
-    environment = {**os.environ, "KERAS_BACKEND": "torch"}
+    environment = {**os.environ, "KERAS_BACKEND": "torch", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", RECORDED], env=environment, capture_output=True, text=True, cwd=REPOSITORY
     )
