@@ -13,6 +13,9 @@ _SCAN: Final = b"\xff\xda"
 _PNG_START: Final = b"\x89PNG"
 _PNG_END: Final = b"IEND"
 
+# Frame headers of arithmetic coding: sequential, progressive, and both of them lossless or differential.
+_ARITHMETIC: Final = frozenset({0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
+
 # Every scan of a progressive JPEG passes over the whole picture; encoders make about ten.
 _MAX_SCANS: Final = 100
 _MAX_SCANNED_PIXELS: Final = 1_000_000_000
@@ -29,7 +32,7 @@ class Damaged(ValueError):
 
 
 def check_before_decoding(data: bytes, pixels: int) -> None:
-    """Refuse what would keep a decoder busy for minutes, or what it would fill up with grey.
+    """Refuse what would keep a decoder busy for minutes, what it would fill up with grey, or what none can check.
 
     Args:
         data: The encoded file.
@@ -42,6 +45,11 @@ def check_before_decoding(data: bytes, pixels: int) -> None:
         scans = data.count(_SCAN)
         if scans > _MAX_SCANS or (scans > 12 and scans * pixels > _MAX_SCANNED_PIXELS):
             raise Damaged(f"a progressive JPEG of {scans} scans; encoders make about ten")
+        if _is_arithmetic(data):
+            raise Damaged(
+                "a JPEG with arithmetic coding, of which nothing tells whether it is whole; "
+                "store it with Huffman coding (jpegtran -optimize) or as PNG"
+            )
     if not ImageFile.LOAD_TRUNCATED_IMAGES:
         return
     # Some other part of the caller's program has told Pillow to fill up what is missing.
@@ -49,6 +57,20 @@ def check_before_decoding(data: bytes, pixels: int) -> None:
         raise Damaged("the file ends before the picture does")
     if data.startswith(_PNG_START) and _PNG_END not in data[-64:]:
         raise Damaged("the file ends before the picture does")
+
+
+def _is_arithmetic(data: bytes) -> bool:
+    """Whether the first frame's header says so; walks from marker to marker, past what the segments hold."""
+    place = 2
+    while place + 4 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker in _ARITHMETIC:
+            return True
+        if marker == _SCAN[1]:
+            return False
+        # Bytes that fill up before a marker are 0xff too.
+        place += 1 if marker == 0xFF else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return False
 
 
 def check_after_decoding(data: bytes, image: Image.Image) -> None:

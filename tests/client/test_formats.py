@@ -180,6 +180,20 @@ def test_a_header_that_lies_costs_an_invalid_image(data: bytes, reason: str) -> 
         open_grey(data)
 
 
+@pytest.mark.parametrize(("huffman", "arithmetic"), [(0xC0, 0xC9), (0xC2, 0xCA)])
+def test_a_jpeg_with_arithmetic_coding_is_refused_for_what_it_is_and_not_as_damaged(
+    huffman: int, arithmetic: int
+) -> None:
+    film = encoded(FILM, "JPEG", progressive=huffman == 0xC2)
+    header = film.index(bytes((0xFF, huffman)))
+    # The data behind the header is Huffman's still: it is refused before it is decoded.
+    with pytest.raises(InvalidImage, match=r"arithmetic coding.*jpegtran -optimize"):
+        open_grey(film[:header] + bytes((0xFF, arithmetic)) + film[header + 2 :])
+    # The same two bytes where they are no header say nothing.
+    comment = bytes((0xFF, 0xFE, 0, 4, 0xFF, arithmetic))
+    np.testing.assert_array_equal(open_grey(film[:2] + comment + film[2:]), open_grey(film))
+
+
 def test_a_progressive_jpeg_of_endless_scans_is_refused() -> None:
     jpeg = encoded(FILM, "JPEG", progressive=True)
     last = jpeg.rfind(b"\xff\xda")
