@@ -16,7 +16,8 @@ from PIL import Image
 from pydicom.uid import RLELossless
 from typer.testing import CliRunner
 
-from densescan import _bench_command, _explain_command, cli
+from densescan import Client, _bench_command, _explain_command, cli
+from densescan._benching import measure_many
 from densescan._commands import app
 from densescan.tasks import MRI, RESEARCH_ONLY, XRAY
 
@@ -236,6 +237,37 @@ def test_bench_counts_what_failed_and_says_so(fake: FakeTriton) -> None:
     done = run("bench", "xray", "-c", 2, "--seconds", 0.1, "--json", url=fake.url)
     assert done.exit_code == 3
     assert json.loads(done.stdout)["failed"]["Overloaded"] >= 2
+
+
+def test_bench_counts_what_failed_of_a_batch(fake: FakeTriton, film: Image.Image) -> None:
+    answered = iter([True])
+
+    def only_first(request: Any, context: Any) -> Any:
+        if next(answered, False):
+            return answer([0.2, 0.8])
+        context.abort(grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size")
+
+    fake.on_infer = only_first
+    with Client(fake.url) as client:
+        measured = measure_many(client, XRAY, film, callers=2, seconds=0.1)
+    assert (measured.images_per_s, set(measured.failed)) == (0, {"Overloaded"})
+    assert measured.failed["Overloaded"] == len(fake.asked("ModelInfer")) - 1 >= 2
+
+
+def test_bench_of_no_picture_is_wrong_usage_and_names_the_file(fake: FakeTriton, tmp_path: Path) -> None:
+    path = tmp_path / "notes.png"
+    path.write_text("no picture")
+    done = run("bench", "xray", path, "-c", 1, "--seconds", 0.1, url=fake.url)
+    assert done.exit_code == 2
+    assert "notes.png" in done.stderr
+    assert fake.asked("ModelInfer") == []
+
+
+def test_bench_without_a_server_measures_nothing_and_is_exit_code_3() -> None:
+    done = run("bench", "xray", "-c", 1, "--seconds", 0.1, url=DEAD)
+    assert done.exit_code == 3
+    assert done.stdout == ""
+    assert DEAD in done.stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 from pydicom import Dataset, dcmread
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -58,6 +59,13 @@ def test_a_window_maps_its_lower_edge_to_black_and_its_upper_edge_to_white() -> 
     assert seen[599] in (254, 255)
     assert seen[600] == 255
     assert seen[499] == pytest.approx(127, abs=1)
+
+
+def test_a_window_of_width_1_is_a_threshold() -> None:
+    seen = grey(dataset(RAMP, bits=12, WindowCenter=100, WindowWidth=1))[0]
+    # PS3.3 C.11.2.1.2.1: black up to c - 0.5, white above.
+    assert (seen[:100] == 0).all()
+    assert (seen[100:] == 255).all()
 
 
 @pytest.mark.parametrize(("function", "at_400", "at_600"), [("LINEAR_EXACT", 0, 255), ("SIGMOID", 30, 225)])
@@ -124,6 +132,30 @@ def test_a_modality_table_comes_before_the_window() -> None:
     assert np.abs(grey(file) - (255 - RAMP)).max() <= 1
 
 
+def damaged_table(damage: str) -> Any:
+    (item,) = lookup(np.linspace(4095, 0, 256).astype(np.uint16), 0, 12, "US")
+    if damage == "no data":
+        del item.LUTData
+    else:
+        descriptor = {"two numbers": [256, 0], "of 4 bits": [256, 0, 4], "of 32 bits": [256, 0, 32]}[damage]
+        item.add_new("LUTDescriptor", "US", descriptor)
+    return [item]
+
+
+@pytest.mark.parametrize("keyword", ["VOILUTSequence", "ModalityLUTSequence"])
+@pytest.mark.parametrize("damage", ["no data", "two numbers", "of 4 bits", "of 32 bits"])
+def test_a_damaged_table_is_as_if_there_were_none(keyword: str, damage: str) -> None:
+    window = {"WindowCenter": 128, "WindowWidth": 100}
+    file = dataset(RAMP, bits=12, **window, **{keyword: damaged_table(damage)})
+    assert np.array_equal(grey(saved(file)), grey(dataset(RAMP, bits=12, **window)))
+
+
+def test_a_film_that_is_all_padding_is_refused() -> None:
+    file = dataset(RAMP, bits=12, PixelPaddingValue=0, PixelPaddingRangeLimit=255)
+    with pytest.raises(InvalidImage, match="same level"):
+        open_grey(saved(file))
+
+
 def test_padding_is_black_and_does_not_stretch_the_range() -> None:
     stored = RAMP + 1000
     stored[:, :20] = 0
@@ -171,6 +203,28 @@ def test_jpeg_and_jpeg_2000_frames_are_read(film: Image.Image) -> None:
     expected = np.asarray(film, int)
     assert np.abs(grey(saved(as_jpeg(film))) - expected).mean() < 2
     assert np.array_equal(grey(saved(as_jpeg2000(film))), expected)
+
+
+def test_a_jpeg_frame_with_fill_bytes_before_its_markers_is_read(film: Image.Image) -> None:
+    """ITU T.81 B.1.1.2: any marker may follow any number of bytes 0xff."""
+    file = as_jpeg(film)
+    expected = grey(saved(file))
+    (frame,) = generate_frames(file.PixelData, number_of_frames=1)
+    for marker in (b"\xff\xdb", b"\xff\xc0"):
+        frame = frame.replace(marker, b"\xff\xff" + marker, 1)
+    file.PixelData = encapsulate([frame])
+    assert np.array_equal(grey(saved(file)), expected)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [b"\xff\xd8\xff", b"\xff\xd8\xff\xe0\x00\x04ab no marker", b"\xff\x4f\xff\x51\x00", b"no codestream at all"],
+)
+def test_a_frame_that_announces_no_size_is_refused_before_it_is_decoded(frame: bytes, film: Image.Image) -> None:
+    file = as_jpeg(film)
+    file.PixelData = encapsulate([frame])
+    with pytest.raises(InvalidImage, match="with a frame of nothing that is read"):
+        open_grey(saved(file))
 
 
 @pytest.mark.parametrize("make", [as_jpeg, as_jpeg2000])
@@ -367,8 +421,6 @@ def test_a_frame_larger_than_the_header_says_is_refused_before_it_is_decoded(mak
 def test_a_run_length_bomb_is_refused() -> None:
     file = dataset(RAMP.astype(np.uint8))
     file.compress(RLELossless)
-    from pydicom.encaps import encapsulate
-
     header = (1).to_bytes(4, "little") + (64).to_bytes(4, "little") + bytes(56)
     file.PixelData = encapsulate([header + b"\x81\x00" * 2_000_000])
     with pytest.raises(InvalidImage, match="longer than its pixels"):
