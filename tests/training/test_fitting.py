@@ -17,7 +17,7 @@ from training.network import WeightsUnavailable
 from training.recipes import SMOKE, Phase
 from training.runs import Run, RunError, write_json
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shallow_backbone")]
 
 RECIPE = replace(SMOKE, phases=(Phase("only", epochs=2, learning_rate=1e-3, size=32),))
 
