@@ -99,7 +99,9 @@ def to_fp16(model: onnx.ModelProto, path: Path) -> None:
     onnx.save(half, str(path))
 
 
-def to_int8(onnx_path: Path, path: Path, calibration: npt.NDArray[np.uint8], whole: int = 1) -> None:
+def to_int8(
+    onnx_path: Path, path: Path, calibration: npt.NDArray[np.uint8], whole: int = 1, *, widest: bool = False
+) -> None:
     """Quantise to OpenVINO int8 with NNCF.
 
     The first convolution reads the picture itself, whose few grey levels a coarser step would blur for all that
@@ -110,9 +112,12 @@ def to_int8(onnx_path: Path, path: Path, calibration: npt.NDArray[np.uint8], who
         path: The ``.xml`` to write; the weights go beside it as ``.bin``.
         calibration: Grey training images that set the ranges: uint8 [n, 224, 224].
         whole: How many convolutions, counted from the picture, are not quantised.
+        widest: Let the ranges reach to the largest value of any image, and not to a mean over the images of each one's
+            largest: coarser steps, and nothing cut off.
     """
     import nncf
     import openvino
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
     nncf.set_log_level(logging.ERROR)
     network = openvino.convert_model(str(onnx_path))
@@ -123,6 +128,11 @@ def to_int8(onnx_path: Path, path: Path, calibration: npt.NDArray[np.uint8], who
         subset_size=len(calibration),
         preset=nncf.QuantizationPreset.MIXED,
         ignored_scope=nncf.IgnoredScope(names=convolutions(network)[:whole]),
+        advanced_parameters=nncf.AdvancedQuantizationParameters(
+            activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
+        )
+        if widest
+        else None,
     )
     openvino.save_model(quantised, str(path), compress_to_fp16=True)
 
