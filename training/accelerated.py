@@ -7,9 +7,9 @@ where the GPU trains on thousands: the batches are made by processes beside the 
 
 from __future__ import annotations
 
-import logging
+import gc
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from .batches import Batches
     from .recipes import Recipe
 
-log = logging.getLogger(__name__)
-
 MOST_WORKERS = 12
 
 
@@ -33,7 +31,7 @@ def on_gpu() -> bool:
         return False
     import torch
 
-    return bool(torch.cuda.is_available())
+    return torch.cuda.is_available() and keras.ops.zeros(()).device.type == "cuda"
 
 
 def record(model: keras.Model, recipe: Recipe, size: int, batch_size: int) -> None:
@@ -170,6 +168,32 @@ def _recorded(function: Callable[[], Any], rehearsal: Callable[[], Any]) -> Call
     return replay
 
 
+def forget(model: keras.Model) -> None:
+    """Give the memory of `record` back: the next phase needs it, and a cycle of references would keep it."""
+    import torch
+
+    del model.train_step, model.test_step
+    model.train_function = model.test_function = None
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
+class Epochs(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no type annotations
+    """Tells what depends on the epoch which one it is, so that a resumed training goes on as it would have."""
+
+    def __init__(self, batches: Batches, seed: int) -> None:
+        super().__init__()
+        self._batches = batches
+        self._seed = seed
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """The batches of this epoch, and dropout that depends on it."""
+        import torch
+
+        self._batches.epoch = epoch
+        torch.manual_seed((self._seed << 20) + epoch)  # of every device; a recorded step draws from it as well
+
+
 class _Places:
     """Epoch and place of each batch: what a `DataLoader` asks its workers for, one epoch at a time."""
 
@@ -182,7 +206,6 @@ class _Places:
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch = self._batches.epoch
         yield from ((epoch, place) for place in range(len(self)))
-        self._batches.on_epoch_end()
 
 
 class _Source:
@@ -199,23 +222,30 @@ class _Source:
 
 
 def prepared_beside(batches: Batches, workers: int | None = None) -> DataLoader[Any]:
-    """The same batches, epoch after epoch, made by processes beside this one.
+    """The same batches, made by processes beside this one: those of the epoch at which `batches` stands.
 
     Args:
-        batches: From its epoch on.
-        workers: Processes; None is one a core but one, at most `MOST_WORKERS`.
+        batches: What to make; `Epochs` sets its epoch.
+        workers: Processes; None is one a core but one, at most `MOST_WORKERS`. Each keeps two batches in /dev/shm.
     """
     import torch
     from torch.utils.data import DataLoader
 
+    class Lazy(DataLoader[Any]):
+        """Keras asks for an iterator at the end of an epoch as well, and throws it away: only a used one makes any."""
+
+        def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+            yield from super().__iter__()
+
     if workers is None:
-        workers = max(1, min(MOST_WORKERS, len(os.sched_getaffinity(0)) - 1))
-    return DataLoader(
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
+        workers = max(1, min(MOST_WORKERS, cores - 1))
+    return Lazy(
         _Source(batches),  # type: ignore[arg-type]  # has what a Dataset needs
         sampler=_Places(batches),  # type: ignore[arg-type]
         batch_size=None,
         num_workers=workers,
         persistent_workers=True,
         pin_memory=torch.cuda.is_available(),
-        prefetch_factor=4,
+        prefetch_factor=2,
     )

@@ -81,7 +81,7 @@ def flattened(pixels: Grey, share: float) -> Grey:
     """`pixels` without a share of the slow changes of brightness over the field; the mean brightness stays."""
     slow = Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(_SLOW * pixels.shape[1]))
     change = np.asarray(slow, np.float32)
-    level: Grey = np.clip(pixels - share * (change - change.mean()), 0, 255).astype(np.uint8)
+    level: Grey = np.rint(np.clip(pixels - share * (change - change.mean()), 0, 255)).astype(np.uint8)
     return level
 
 

@@ -49,7 +49,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
         self._weights = np.ones(labels, np.float32) if weights is None else weights
         self._augmentation = augmentation
         self._mixup = mixup
-        self._batch_size = min(batch_size, len(fold))
+        self.batch_size = min(batch_size, len(fold))
         self._seed = seed
         self.epoch = epoch
         self._pool = repeated([domain_of(entry.path) for entry in fold.entries], rarest_domain)
@@ -60,7 +60,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
         return len(self._pool)
 
     def __len__(self) -> int:
-        full, rest = divmod(len(self._pool), self._batch_size)
+        full, rest = divmod(len(self._pool), self.batch_size)
         return full + (1 if rest and self._augmentation is None else 0)
 
     def __getitem__(self, index: int) -> Batch:
@@ -68,10 +68,10 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
 
     def of_epoch(self, epoch: int, index: int) -> Batch:
         """The batch of an epoch and a place in it, whichever was asked for before."""
-        chosen = self._order(epoch)[index * self._batch_size : (index + 1) * self._batch_size]
+        chosen = self._order(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
         grey = self._grey[chosen]
         if self._augmentation is not None:
-            first = index * self._batch_size
+            first = index * self.batch_size
             grey = np.stack([self._augmented(image, epoch, first + place) for place, image in enumerate(grey)])
         classes = self._classes[chosen]
         targets, weights = self._one_hot[classes], self._weights[classes]

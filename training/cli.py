@@ -117,7 +117,7 @@ def fit(
         str,
         typer.Option(
             help="original: the published report's. scratch: from random weights, on two cores. release: the released "
-            "networks', on a GPU. short: a tenth of it, to compare recipes. smoke: a trial."
+            "networks', on a GPU. short: a sixth of it, to compare recipes. smoke: a trial."
         ),
     ] = "original",
     changes: Annotated[
@@ -234,5 +234,5 @@ def main() -> None:
         err.print(f"[bold red]error:[/] {error}", soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
-        err.print("interrupted; the same command goes on from the last epoch")
+        err.print("interrupted; the same command goes on from the last checkpoint")
         sys.exit(130)

@@ -1,4 +1,4 @@
-"""Train a network by a recipe: phase after phase, resumable after any epoch."""
+"""Train a network by a recipe: phase after phase, resumable from the newest checkpoint."""
 
 from __future__ import annotations
 
@@ -28,7 +28,11 @@ from .runs import Run, RunError, write_aside, write_json
 log = logging.getLogger(__name__)
 
 SAVING = 0.05
-"""Largest share of the time that goes into checkpoints: on a GPU an epoch takes seconds, and so does saving it."""
+"""Largest share of the time that goes into checkpoints: on a GPU an epoch takes seconds, and so does saving it. Where a
+phase keeps the best epoch, a better one is saved at once and comes on top."""
+
+NOT_DECAYED = ("bias", "gamma", "beta")
+"""Variables, by the end of their names, that weight decay leaves alone."""
 
 
 def start_run(
@@ -231,29 +235,38 @@ def _run_phase(
         seed=recipe.seed * 1000 + recipe.phases.index(phase),
         epoch=run.state.epoch,
     )
-    checks = Batches(val, size=phase.size, batch_size=recipe.batch_size, labels=count)
+    checks = Batches(val, size=phase.size, batch_size=batches.batch_size, labels=count)
     resumed = run.state.last is not None
     if resumed:
         model = keras.models.load_model(run.checkpoints / str(run.state.last))
+        if recipe.weight_decay > 0:  # a checkpoint does not hold that
+            model.optimizer.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
     else:
         model = network.rebuilt(model, task, phase.size, recipe.precision)
         network.set_trainable(model, "all" if from_scratch else phase.trainable)
         _compile(model, recipe, phase, steps=len(batches))
     frozen = "" if from_scratch or phase.trainable == "all" else f", training the {phase.trainable.replace('_', ' ')}"
     log.info("phase %s: %d px, %d images an epoch%s", phase.name, phase.size, batches.images, frozen)
-    if accelerated.on_gpu() and recipe.weight_decay > 0 and phase.schedule == "cosine":
-        accelerated.record(model, recipe, phase.size, recipe.batch_size)
     if run.state.epoch < phase.epochs and run.state.waited < phase.patience:
+        on_gpu = accelerated.on_gpu()
+        if recorded := on_gpu and recipe.weight_decay > 0 and phase.schedule == "cosine":
+            accelerated.record(model, recipe, phase.size, batches.batch_size)
         model.fit(
-            accelerated.prepared_beside(batches) if accelerated.on_gpu() else batches,
+            accelerated.prepared_beside(batches) if on_gpu else batches,
             validation_data=checks,
             epochs=phase.epochs,
             # The batches are shuffled already, by the seed; Keras would shuffle them again, differently when resumed.
             shuffle=False,
             initial_epoch=run.state.epoch,
             verbose="auto" if sys.stderr.isatty() else 2,
-            callbacks=[_Keeper(run, phase), *_tensorboard(run, phase)],
+            callbacks=[
+                _Keeper(run, phase),
+                *([accelerated.Epochs(batches, recipe.seed)] if on_gpu else []),
+                *_tensorboard(run, phase),
+            ],
         )
+        if recorded:
+            accelerated.forget(model)
     return network.load_model(run.phase_best(phase.name))
 
 
@@ -289,7 +302,7 @@ def _compile(model: keras.Model, recipe: Recipe, phase: Phase, steps: int) -> No
         )
     if recipe.weight_decay > 0:
         optimiser = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay, clipnorm=1.0)
-        optimiser.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        optimiser.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
     else:
         optimiser = keras.optimizers.Adam(rate)
     model.compile(
@@ -351,19 +364,19 @@ class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no t
             {"phase": self._phase.name, "epoch": state.epoch, **rounded, "learning_rate": rate, "seconds": seconds}
         )
         ends = state.epoch == self._phase.epochs or state.waited >= self._phase.patience
-        due = ends or time.monotonic() - self._saved >= self._cost / SAVING
-        if (better and self._phase.keep == "best") or (due and self._phase.keep == "last"):
-            write_aside(run.phase_best(self._phase.name), self.model.save)
-        if due:
-            self._save()
+        best = better and self._phase.keep == "best"
+        if best or ends or time.monotonic() - self._saved >= self._cost / SAVING:
+            self._save(hand_on=best or (ends and self._phase.keep == "last"))
         if state.waited >= self._phase.patience:
             log.info("no better validation loss in %d epochs: phase %s ends", state.waited, self._phase.name)
             self.model.stop_training = True
 
-    def _save(self) -> None:
-        """The network with its optimiser, to be resumed from; then the state, which names it."""
+    def _save(self, *, hand_on: bool) -> None:
+        """The network, if it is the one to hand on; with its optimiser, to be resumed from; then the state."""
         began = time.monotonic()
         run, state = self._run, self._run.state
+        if hand_on:
+            write_aside(run.phase_best(self._phase.name), self.model.save)
         before, state.last = state.last, f"epoch-{self._phase.name}-{state.epoch:03d}.keras"
         write_aside(run.checkpoints / state.last, self.model.save)
         run.save_state()

@@ -5,7 +5,7 @@
 | original | ImageNet weights | the published report's training: the head, then the top half of the backbone        |
 | scratch  | random weights   | progressive resizing, stronger augmentation; needs nothing to download              |
 | release  | random weights   | what the released networks were trained by: longer, images mixed; wants a GPU       |
-| short    | random weights   | a tenth of `release`, to compare recipes by                                         |
+| short    | random weights   | a sixth of `release`, to compare recipes by                                         |
 | smoke    | random weights   | a few tiny steps, to see that everything runs; its network is worth nothing         |
 """
 
@@ -14,12 +14,19 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from densescan.tasks import IMAGE_SIZE, MRI, Task
 
 Trainable = Literal["head", "top_half", "all"]
 Precision = Literal["float32", "mixed_bfloat16"]
+Schedule = Literal["constant", "cosine"]
+Keep = Literal["best", "last"]
+
+
+def _check_word(value: str, known: Any) -> None:
+    if value not in get_args(known):
+        raise ValueError(f"{value!r} is none of {', '.join(get_args(known))}")
 
 
 @dataclass(frozen=True)
@@ -83,10 +90,21 @@ class Phase:
     learning_rate: float
     trainable: Trainable = "all"
     size: int = IMAGE_SIZE
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Schedule = "constant"
     whole: int = 0
     patience: int = 5
-    keep: Literal["best", "last"] = "best"
+    keep: Keep = "best"
+
+    def __post_init__(self) -> None:
+        """Refuse what would be noticed hours later, or never.
+
+        Raises:
+            ValueError: A word is none of those there are, or the schedule ends before the phase.
+        """
+        for value, known in ((self.trainable, Trainable), (self.schedule, Schedule), (self.keep, Keep)):
+            _check_word(value, known)
+        if self.whole and self.whole < self.epochs:
+            raise ValueError(f"phase {self.name}: a schedule of {self.whole} epochs ends before its {self.epochs} do")
 
 
 @dataclass(frozen=True)
@@ -96,7 +114,7 @@ class Recipe:
     Attributes:
         name: As `--recipe` takes it.
         weights: Starting weights unless `--weights` says otherwise: `imagenet`, `none` or a file.
-        phases: Run one after the other, each from the best weights of the one before.
+        phases: Run one after the other, each from the weights that the one before keeps.
         augmentation: Of the training images.
         dense_units: Width of the head's hidden layer.
         dropout: Share of units dropped before and after it.
@@ -129,6 +147,17 @@ class Recipe:
     max_images: int = 0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """As of a phase.
+
+        Raises:
+            ValueError: A word is none of those there are, or two phases would share their files.
+        """
+        _check_word(self.precision, Precision)
+        names = [phase.name for phase in self.phases]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two phases have one name: {', '.join(names)}")
+
     def to_dict(self) -> dict[str, Any]:
         """As plain data for JSON."""
         return asdict(self)
@@ -138,11 +167,9 @@ class Recipe:
         """The recipe that `to_dict` wrote.
 
         Raises:
-            ValueError: A key is unknown; nothing is ignored silently.
+            ValueError: A key is unknown; nothing is ignored silently, but for the recipe that older ones went on from.
         """
-        data = {
-            name: value for name, value in data.items() if name != "after"
-        }  # older runs name a recipe before theirs
+        data = {name: value for name, value in data.items() if name != "after"}
         unknown = set(data) - {item.name for item in fields(cls)}
         if unknown:
             raise ValueError(f"unknown keys in the recipe: {', '.join(sorted(unknown))}")
@@ -257,7 +284,7 @@ _RELEASE_MRI = replace(
 
 
 def _short(release: Recipe) -> Recipe:
-    """A tenth of the release's training: what recipes are compared by, with --set."""
+    """A sixth of the release's pixels: what recipes are compared by, with --set."""
     small, full, _ = release.phases
     return replace(release, name="short", phases=(_lasting(small, 16), _lasting(full, 4)))
 
@@ -327,7 +354,10 @@ def changed(recipe: Recipe, changes: Sequence[str]) -> Recipe:
         if not equals or not _alike(before, value):
             raise ValueError(f"--set {change}: {name} is {before!r}, and {text or 'nothing'} is of another kind")
         inner[last] = value
-    return Recipe.from_dict(data)
+    try:
+        return Recipe.from_dict(data)
+    except ValueError as error:
+        raise ValueError(f"--set {' --set '.join(changes)}: {error}") from error
 
 
 def _alike(before: object, value: object) -> bool:

@@ -4,7 +4,7 @@
 ``run.json``          task, recipe, starting weights, manifest hash, versions
 ``state.json``        where the training stands; written last, so that it never points to a torn file
 ``history.csv``       one line an epoch
-``checkpoints/``      the last epoch with its optimiser, the best of each phase
+``checkpoints/``      the newest checkpoint with its optimiser, what each phase handed on
 ``best.keras``        the result
 ``training_curves.png``, ``tensorboard/``  the same epochs, to look at
 """
@@ -49,7 +49,7 @@ class State:
         epoch: Epochs of that phase that are done.
         best: Lowest validation loss of that phase; None before its first epoch.
         waited: Epochs since then.
-        last: File name of the last epoch's checkpoint.
+        last: File name of the newest checkpoint.
         finished: The training is complete.
     """
 
@@ -108,8 +108,8 @@ class Run:
         write_json(self.folder / "state.json", asdict(self.state))
 
     def append_history(self, row: Mapping[str, object]) -> None:
-        """Add an epoch's line; an epoch repeated after an interruption replaces its first line."""
-        rows = [old for old in self.read_history() if not _same_epoch(old, row)]
+        """Add an epoch's line; one repeated after an interruption replaces its first line and what came after it."""
+        rows = [old for old in self.read_history() if not _from_here(old, row)]
         rows.append({key: str(value) for key, value in row.items()})
 
         def write(path: Path) -> None:
@@ -128,8 +128,8 @@ class Run:
             return list(csv.DictReader(file))
 
 
-def _same_epoch(old: Mapping[str, str], new: Mapping[str, object]) -> bool:
-    return old["phase"] == str(new["phase"]) and old["epoch"] == str(new["epoch"])
+def _from_here(old: Mapping[str, str], new: Mapping[str, object]) -> bool:
+    return old["phase"] == str(new["phase"]) and int(old["epoch"]) >= int(str(new["epoch"]))
 
 
 def default_folder(task: Task, recipe: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Final
 
 from PIL import Image, ImageChops, ImageFile
@@ -15,6 +16,8 @@ _PNG_END: Final = b"IEND"
 
 # Frame headers of arithmetic coding: sequential, progressive, and both of them lossless or differential.
 _ARITHMETIC: Final = frozenset({0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
+
+_FILLING: Final = re.compile(b"\xff+")
 
 # Every scan of a progressive JPEG passes over the whole picture; encoders make about ten.
 _MAX_SCANS: Final = 100
@@ -68,8 +71,10 @@ def _is_arithmetic(data: bytes) -> bool:
             return True
         if marker == _SCAN[1]:
             return False
-        # Bytes that fill up before a marker are 0xff too.
-        place += 1 if marker == 0xFF else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        if marker == 0xFF:  # bytes that fill up before a marker are 0xff too
+            place = _FILLING.match(data, place).end() - 1  # type: ignore[union-attr]
+        else:
+            place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
     return False
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from densescan.phantoms import draw_phantom
-from training.augment import augment, equalised, tone_curve
+from training.augment import augment, equalised, flattened, tone_curve
 from training.recipes import SCRATCH, Augmentation
 
 GREY = np.asarray(draw_phantom("xray", size=128).convert("L"))
@@ -47,6 +47,18 @@ def test_a_shift_is_within_its_bound(seed: int) -> None:
 def test_a_tone_curve_keeps_the_order_of_grey_levels(seed: int) -> None:
     curve = tone_curve(rng(seed), Augmentation(contrast=0.4, brightness=0.2, gamma=2)).astype(int)
     assert (np.diff(curve) >= 0).all()
+
+
+def test_flattening_takes_a_slope_of_brightness_and_leaves_the_mean() -> None:
+    slope = np.tile(np.linspace(60, 190, 128), (128, 1))
+    rib = 20 * (np.indices(slope.shape)[0] // 4 % 2)
+    sloping = (slope + rib).astype(np.uint8)
+    flat = flattened(sloping, 1)
+    for picture, least, most in ((sloping, 100, 130), (flattened(sloping, 0), 100, 130), (flat, 0, 70)):
+        columns = picture.mean(axis=0)
+        assert least <= np.ptp(columns) <= most
+        assert abs(picture.mean() - sloping.mean()) < 0.5
+    assert abs(flat.std(axis=0).mean() - 10) < 1, "the ribs stay"
 
 
 def test_erasing_overwrites_one_rectangle_no_larger_than_allowed() -> None:

@@ -1,4 +1,4 @@
-"""Real, tiny trainings: DenseNet-121 on 32x32 pictures."""
+"""Real, tiny trainings: a shallow DenseNet on 32x32 pictures."""
 
 from __future__ import annotations
 

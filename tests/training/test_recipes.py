@@ -83,6 +83,7 @@ def test_one_value_of_a_recipe_is_changed_and_no_other(change: str, read: Callab
     "change",
     ["mixup", "mixup=", "mixup=much", "cutmix=0.2", "augmentation.sharpen=1", "phases.9.epochs=3",
      "phases.0.epochs=2.5", "augmentation=3", "batch_size=true", "augmentation.flip=1",
+     "phases.0.schedule=cosin", "phases.0.keep=lsat", "precision=float8", "phases.1.epochs=100", "phases.1.name=128px",
      "phases.first.epochs=3", "phases=[]"],
 )  # fmt: skip
 def test_a_change_that_does_not_fit_is_refused_with_what_would(change: str) -> None:
