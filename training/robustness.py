@@ -148,7 +148,7 @@ def _relative(first: Tried, one: Tried, classes: Classes) -> dict[str, float]:
 
 def mean_ratio(part: npt.NDArray[np.float64], whole: npt.NDArray[np.float64]) -> float:
     """Mean of the ratios that have a positive denominator: a corruption that costs the baseline nothing has none."""
-    defined = whole > 0
+    defined = whole > 1e-9  # what is left of equal shares after subtraction is rounding
     return float(np.mean(part[defined] / whole[defined])) if defined.any() else float("nan")
 
 
