@@ -18,7 +18,7 @@ from tritonclient.utils import InferenceServerException
 from densescan import Client
 from densescan.phantoms import draw_phantom
 from densescan.preprocessing import preprocess_batch, preprocess_grey
-from densescan.tasks import TASKS, XRAY, Task
+from densescan.tasks import TASKS, Task
 
 pytestmark = pytest.mark.triton
 
