@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
     from .batches import Batches
-    from .recipes import Recipe
 
 MOST_WORKERS = 12
 
@@ -34,17 +33,15 @@ def on_gpu() -> bool:
     return torch.cuda.is_available() and keras.ops.zeros(()).device.type == "cuda"
 
 
-def record(model: keras.Model, recipe: Recipe, size: int, batch_size: int) -> None:
-    """Have `model` train and be validated by recorded graphs from now on, in batches of this size.
+def record(model: keras.Model, batch_size: int) -> None:
+    """Have `model` train and be validated by recorded graphs from now on, in batches of one size.
 
     The step is Keras' own in other words: the same loss, each gradient clipped by its norm, AdamW on the same moments
     in the same variables, so that a checkpoint holds all. Training batches must be whole; the last validation batch
     need not be. Recording leaves no trace in the weights or the statistics of batch normalisation.
 
     Args:
-        model: From `network.build_classifier`, compiled with AdamW and the loss of `recipe`.
-        recipe: Its label smoothing and weight decay.
-        size: Side of the images, in pixels.
+        model: From `network.build_classifier`, compiled with AdamW and categorical cross-entropy.
         batch_size: Images in a step.
     """
     import torch
@@ -58,7 +55,7 @@ def record(model: keras.Model, recipe: Recipe, size: int, batch_size: int) -> No
     rates = _rates(optimiser)
     normalise = model.get_layer("normalise")
     device = weights[0].device
-    pixels = normalise(torch.zeros((batch_size, size, size, 3), dtype=torch.uint8, device=device))
+    pixels = normalise(torch.zeros((batch_size, *model.input_shape[1:]), dtype=torch.uint8, device=device))
     targets = torch.zeros((batch_size, model.output_shape[-1]), device=device)
     shares = torch.ones(batch_size, device=device)
     rate, scale = torch.zeros((), device=device), torch.zeros((), device=device)
@@ -75,7 +72,8 @@ def record(model: keras.Model, recipe: Recipe, size: int, batch_size: int) -> No
         return value
 
     def loss_of(answers: torch.Tensor) -> torch.Tensor:
-        smoothed = targets * (1 - recipe.label_smoothing) + recipe.label_smoothing / targets.shape[1]
+        smoothing = model.loss.label_smoothing
+        smoothed = targets * (1 - smoothing) + smoothing / targets.shape[1]
         return -(shares * (smoothed * answers.clamp(1e-7, 1 - 1e-7).log()).sum(dim=1)).mean()
 
     def gradients() -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
@@ -88,7 +86,7 @@ def record(model: keras.Model, recipe: Recipe, size: int, batch_size: int) -> No
         with torch.no_grad():
             norms = torch.stack(torch._foreach_norm(changes))
             torch._foreach_mul_(changes, list((optimiser.clipnorm / norms).clamp(max=1).unbind()))
-            torch._foreach_mul_(decayed, 1 - rate * recipe.weight_decay)
+            torch._foreach_mul_(decayed, 1 - rate * optimiser.weight_decay)
             torch._foreach_mul_(means, optimiser.beta_1)
             torch._foreach_add_(means, changes, alpha=1 - optimiser.beta_1)
             torch._foreach_mul_(squares, optimiser.beta_2)

@@ -250,7 +250,7 @@ def _run_phase(
     if run.state.epoch < phase.epochs and run.state.waited < phase.patience:
         on_gpu = accelerated.on_gpu()
         if recorded := on_gpu and recipe.weight_decay > 0 and phase.schedule == "cosine":
-            accelerated.record(model, recipe, phase.size, batches.batch_size)
+            accelerated.record(model, batches.batch_size)
         model.fit(
             accelerated.prepared_beside(batches) if on_gpu else batches,
             validation_data=checks,

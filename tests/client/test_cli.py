@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -225,29 +226,27 @@ def test_bench_measures_batches_beside_single_calls(fake: FakeTriton) -> None:
     assert "many, 3" in run("bench", "xray", "-c", 3, "--seconds", 0.1, "--many", url=fake.url).stdout
 
 
-def test_bench_counts_what_failed_and_says_so(fake: FakeTriton) -> None:
+def full_after_the_first() -> Callable[[Any, Any], Any]:
+    """One answer, and then a full queue."""
     answered = iter([True])
 
-    def only_first(request: Any, context: Any) -> Any:
+    def infer(request: Any, context: Any) -> Any:
         if next(answered, False):
             return answer([0.2, 0.8])
         context.abort(grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size")
 
-    fake.on_infer = only_first
+    return infer
+
+
+def test_bench_counts_what_failed_and_says_so(fake: FakeTriton) -> None:
+    fake.on_infer = full_after_the_first()
     done = run("bench", "xray", "-c", 2, "--seconds", 0.1, "--json", url=fake.url)
     assert done.exit_code == 3
     assert json.loads(done.stdout)["failed"]["Overloaded"] >= 2
 
 
 def test_bench_counts_what_failed_of_a_batch(fake: FakeTriton, film: Image.Image) -> None:
-    answered = iter([True])
-
-    def only_first(request: Any, context: Any) -> Any:
-        if next(answered, False):
-            return answer([0.2, 0.8])
-        context.abort(grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size")
-
-    fake.on_infer = only_first
+    fake.on_infer = full_after_the_first()
     with Client(fake.url) as client:
         measured = measure_many(client, XRAY, film, callers=2, seconds=0.1)
     assert (measured.images_per_s, set(measured.failed)) == (0, {"Overloaded"})

@@ -79,7 +79,7 @@ def trained(record):
     model.optimizer.build(model.trainable_variables)
     model.optimizer.iterations.assign(7)  # as if it were resumed
     if record:
-        accelerated.record(model, recipe, 64, 8)
+        accelerated.record(model, 8)
     history = model.fit(
         images[:8], targets[:8], batch_size=8, sample_weight=shares[:8], shuffle=False, verbose=0,
         validation_data=(images, targets, shares), validation_batch_size=8,
