@@ -22,7 +22,8 @@ from .conftest import save_noise
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGE = (DOCS / "TRAINING.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^python -m training (.*)$", PAGE, re.M)
+# A backslash ends a line whose command goes on in the next one.
+COMMANDS = re.findall(r"^python -m training (.*)$", PAGE.replace("\\\n", " "), re.M)
 
 
 def test_the_page_has_commands() -> None:
@@ -104,7 +105,8 @@ def test_the_page_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "docs").mkdir()
     shutil.copy(DOCS / "TRAINING.md", tmp_path / "docs")
     ran = set()
-    for line in [*(line for line in COMMANDS if "export" not in line and "model_repository" not in line)]:
+    needs_an_export = ("export", "model_repository", "$M", "runs/xray/versions")
+    for line in (line for line in COMMANDS if not any(word in line for word in needs_an_export)):
         words = shlex.split(line)
         if words[0] == "fit" and "--out" not in words:
             words += ["--out", "runs/xray/release"]
