@@ -31,6 +31,8 @@ SHARES_OF_CAPACITY = (0.5, 0.8, 0.95, 1.2)
 OVERLOAD = 3.0
 MANY = 16
 """Callers at once wherever one number has to do."""
+EXPLAINING = (1, 8)
+"""Callers at once where the decision with its heatmap is compared with the decision alone."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def measure(repository: Path, plan: Plan, say: Callable[[str], None], peers: Seq
             report["gradcam"] = gradcam(bench, served)
             report["memory_mb"] = memory_mb(triton.pid)
             report["skipped"] = skipped(served)
-            report["peers"] = measure_peers(bench, peers, repository)
+            report["peers"] = measure_peers(bench, peers, repository, served)
             bench.counters.close()
     report["claims"] = claims(report)
     return report
@@ -219,16 +221,22 @@ def overload(bench: Bench, served: Sequence[str]) -> dict[str, Any]:
     return results
 
 
-def gradcam(bench: Bench, served: Sequence[str]) -> dict[str, Any]:
-    """Decision and heatmap together, by number of callers; empty where the model is not served."""
+def gradcam(bench: Bench, served: Sequence[str]) -> list[dict[str, Any]]:
+    """In each round, by number of callers: the decision, then with its heatmap; empty where that is not served."""
     if XRAY.gradcam not in served:
-        return {}
+        return []
     bench.say("gradcam")
-    return {str(callers): bench.load([bench.target("gradcam")], callers) for callers in (1, MANY)}
+    return [
+        {
+            str(callers): {way: bench.load([bench.target(way)], callers) for way in ("ready", "gradcam")}
+            for callers in EXPLAINING
+        }
+        for _ in range(bench.plan.rounds)
+    ]
 
 
-def measure_peers(bench: Bench, names: Sequence[str], repository: Path) -> dict[str, Any]:
-    """Other servers with the same network, in turns with the SDK from files."""
+def measure_peers(bench: Bench, names: Sequence[str], repository: Path, served: Sequence[str]) -> dict[str, Any]:
+    """Other servers with the same network, in turns with the SDK from files, and with files sent as they are."""
     if not names:
         return {}
     from .peers import measure as measure_peer
@@ -237,10 +245,13 @@ def measure_peers(bench: Bench, names: Sequence[str], repository: Path) -> dict[
         load = Load((target,), callers, bench.plan.seconds, bench.plan.warm_up_s)
         return figures(bench.callers.run(load))
 
+    own = {"sdk": bench.target("sdk_file")}
+    if XRAY.ensemble in served:
+        own["bytes"] = bench.target("encoded")
     results = {}
     for name in names:
         bench.say(f"peer {name}")
-        results[name] = measure_peer(name, bench.files[XRAY.name], repository, press, bench.target("sdk_file"))
+        results[name] = measure_peer(name, bench.files[XRAY.name], repository, press, own)
     return results
 
 
@@ -252,6 +263,11 @@ def claims(report: dict[str, Any]) -> dict[str, Any]:
         ratios = [_rate(turn[kind]) / _rate(turn[base]) for turn in turns]
         return vars(Spread.of(ratios)) if ratios else None
 
+    def explaining(callers: int) -> dict[str, float] | None:
+        turns = [turn[str(callers)] for turn in report["gradcam"]]
+        ratios = [_rate(turn["ready"]) / _rate(turn["gradcam"]) for turn in turns if _rate(turn["gradcam"])]
+        return vars(Spread.of(ratios)) if ratios else None
+
     one = report["one_caller"]
     return {
         "served_over_raw": over("ready", "raw"),
@@ -260,6 +276,7 @@ def claims(report: dict[str, Any]) -> dict[str, Any]:
         "both_over_one": over("both_tasks", "ready"),
         "one_caller_extra_ms": one["extra_ms"][latency.ARRAY],
         "one_caller_file_over_raw": one["over_raw"][latency.FILE],
+        **{f"explain_over_classify_{callers}": explaining(callers) for callers in EXPLAINING},
     }
 
 

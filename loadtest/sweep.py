@@ -48,6 +48,7 @@ class Setting:
         pinning: Whether each thread is tied to a core.
         hint: OpenVINO's PERFORMANCE_HINT.
         largest: Largest batch.
+        preferred: Sizes of batch that are sent off as soon as they are full.
     """
 
     instances: int | None = None
@@ -58,6 +59,7 @@ class Setting:
     pinning: bool | None = None
     hint: str | None = None
     largest: int | None = None
+    preferred: tuple[int, ...] | None = None
 
     def apply(self, config: ModelConfig) -> None:
         """Change a config."""
@@ -69,6 +71,8 @@ class Setting:
             group.rate_limiter.resources.add(name="cores", count=1, **{"global": True})
         if self.delay_us is not None:
             config.dynamic_batching.max_queue_delay_microseconds = self.delay_us
+        if self.preferred is not None:
+            config.dynamic_batching.preferred_batch_size[:] = self.preferred
         if self.largest is not None:
             config.max_batch_size = self.largest
             for warmup in config.model_warmup:
@@ -97,6 +101,11 @@ SETTINGS: dict[str, Setting] = {
     "threads pinned": Setting(pinning=True),
     "hint THROUGHPUT": Setting(hint="THROUGHPUT"),
     "batches of 8 at most": Setting(largest=8),
+    "batches of 4 preferred": Setting(preferred=(4,)),
+    "batches of 4 or 16 preferred": Setting(preferred=(4, 16)),
+    "batches of 2, 4 or 8 preferred": Setting(preferred=(2, 4, 8)),
+    "three instances": Setting(instances=3, shared_threads=1),
+    "three instances, batches of 4 preferred": Setting(instances=3, shared_threads=1, preferred=(4,)),
 }
 
 

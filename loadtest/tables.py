@@ -19,6 +19,8 @@ CLAIMS = {
     "file_over_array": ("SDK, 16 callers: from JPEG files / from arrays", "at least 0.93"),
     "encoded_over_file": ("16 callers: encoded bytes, decoded by the server / SDK from files", "at least 0.9"),
     "both_over_one": ("Both tasks at once, 16 callers / one task alone", "at least 0.93"),
+    "explain_over_classify_1": ("One caller: time with a heatmap / without", "at most 1.15"),
+    "explain_over_classify_8": ("8 callers: time with heatmaps / without", "at most 1.15"),
 }
 WAYS = {
     "raw": "network in process, best batch",
@@ -142,9 +144,20 @@ def overload(report: Mapping[str, Any]) -> Iterator[Rows]:
 
 
 def gradcam(report: Mapping[str, Any]) -> Rows:
-    """Decision with heatmap."""
-    cells = tuple((callers, *_load_cells(point)) for callers, point in report["gradcam"].items())
-    return Rows("Decision and heatmap together", ("callers", *_LOAD_HEADS), cells)
+    """The decision alone, and with its heatmap."""
+    cells = []
+    for callers in report["gradcam"][0]:
+        for way, name in (("ready", "decision"), ("gradcam", "decision and heatmap")):
+            points = [turn[callers][way] for turn in report["gradcam"]]
+            rate = Spread.of([point["per_second"] for point in points])
+            ms = [point["latency_ms"]["median"] for point in points if point["latency_ms"]]
+            batch = Spread.of([point["mean_batch"] for point in points])
+            cells.append((callers, name, f"{rate:.1f}", f"{Spread.of(ms or [math.inf]):.1f}", f"{batch.median:.1f}"))
+    heads = ("callers", "what", "pictures/s", "median ms", "mean batch")
+    return Rows("Decision alone, and with its heatmap", heads, tuple(cells))
+
+
+OWN = {"sdk": "densescan, SDK from the file", "bytes": "densescan, the file's bytes to the ensemble"}
 
 
 def peers(report: Mapping[str, Any]) -> Rows:
@@ -153,13 +166,16 @@ def peers(report: Mapping[str, Any]) -> Rows:
     for name, peer in report["peers"].items():
         for callers in peer["rounds"][0]:
             turns = [turn[callers] for turn in peer["rounds"]]
-            rates = {who: Spread.of([turn[who]["per_second"] for turn in turns]) for who in ("peer", "own")}
-            pairs = [(turn["own"]["per_second"], turn["peer"]["per_second"]) for turn in turns]
-            times = Spread.of([own / other for own, other in pairs if other] or [math.inf])
+            rates = {who: Spread.of([turn[who]["per_second"] for turn in turns]) for who in turns[0]}
             failed = sum(sum(turn["peer"]["failures"].values()) for turn in turns)
-            what = f"{name}: {peer['how']}"
-            cells.append((what, callers, f"{rates['peer']:.1f}", f"{rates['own']:.1f}", f"{times:.1f}", str(failed)))
-    heads = ("each from a 224x224 JPEG", "callers", "its pictures/s", "densescan's, SDK", "times as many", "it failed")
+            cells.append((f"{name}: {peer['how']}", callers, f"{rates['peer']:.1f}", "", str(failed)))
+            for who, what in OWN.items():
+                if who in rates:
+                    pairs = [(turn[who]["per_second"], turn["peer"]["per_second"]) for turn in turns]
+                    times = Spread.of([own / other for own, other in pairs if other] or [math.inf])
+                    failed = sum(sum(turn[who]["failures"].values()) for turn in turns)
+                    cells.append((what, callers, f"{rates[who]:.1f}", f"{times:.2f}", str(failed)))
+    heads = ("each from a 224x224 JPEG", "callers", "pictures/s", "times as many", "failed")
     return Rows("Other ways to serve, in turns with densescan", heads, tuple(cells))
 
 

@@ -12,12 +12,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from densescan.tasks import XRAY
 
 from ..ways import Target, opened
 
@@ -72,10 +74,10 @@ def measure(
     files: tuple[str, ...],
     repository: Path,
     press: Callable[[Target, int], dict[str, Any]],
-    own: Target,
+    own: Mapping[str, Target],
     *,
     callers: Sequence[int] = (1, 16),
-    rounds: int = 2,
+    rounds: int = 3,
 ) -> dict[str, Any]:
     """Start a peer, press it and the served models in turns, and stop it.
 
@@ -84,7 +86,7 @@ def measure(
         files: Paths of the pictures.
         repository: The model repository that its network comes from.
         press: Runs one load on a target with a number of callers, and returns its figures.
-        own: The served models, idle while the peer is pressed.
+        own: Ways to ask the served models, by name; they are idle while the peer is pressed.
         callers: Numbers of callers.
         rounds: Turns of each.
 
@@ -92,9 +94,9 @@ def measure(
         RuntimeError: It does not start; the message has the end of its log.
     """
     with running(name, repository, files) as url:
-        target = Target(PEERS[name].way, own.task, url, files)
+        targets = {"peer": Target(PEERS[name].way, XRAY.name, url, files), **own}
         turns = [
-            {str(number): {"peer": press(target, number), "own": press(own, number)} for number in callers}
+            {str(number): {who: press(target, number) for who, target in targets.items()} for number in callers}
             for _ in range(rounds)
         ]
     return {"how": PEERS[name].how, "rounds": turns}
@@ -114,7 +116,7 @@ def running(name: str, repository: Path, files: tuple[str, ...]) -> Iterator[str
             command, cwd=home, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
         try:
-            _wait(process, Target(PEERS[name].way, "xray", f"{HOST}:{port}", files), log)
+            _wait(process, Target(PEERS[name].way, XRAY.name, f"{HOST}:{port}", files), log)
             yield f"{HOST}:{port}"
         finally:
             _stop(process)

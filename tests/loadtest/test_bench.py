@@ -11,7 +11,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from densescan.tasks import XRAY
-from loadtest import bench, document, measuring, tables
+from loadtest import bench, document, latency, measuring, tables
 from loadtest.server_side import Counters, cpu_s, memory_mb
 
 # On a busy machine even a tiny network's answer can take a second.
@@ -53,7 +53,8 @@ class TestOneRun:
 
     def test_says_what_it_could_not_measure(self, report: dict[str, Any]) -> None:
         assert report["skipped"] == {"gradcam": f"{XRAY.gradcam} is not in the repository"}
-        assert report["gradcam"] == {}
+        assert report["gradcam"] == []
+        assert report["claims"]["explain_over_classify_8"] is None
 
     def test_is_written_as_a_document_of_tables(self, report: dict[str, Any], tmp_path: Path) -> None:
         text = document.markdown(report)
@@ -110,3 +111,24 @@ def _app() -> Any:
     app = typer.Typer()
     app.command()(bench.main)
     return app
+
+
+def test_the_cost_of_a_heatmap_is_taken_within_a_round() -> None:
+    """A machine half as fast in the second round changes nothing."""
+
+    def point(rate: float) -> dict[str, Any]:
+        return {"per_second": rate, "latency_ms": {"median": 1000 / rate}, "mean_batch": 2.0}
+
+    rounds = [
+        {callers: {"ready": point(k * 100.0), "gradcam": point(k * 80.0)} for callers in ("1", "8")} for k in (1, 0.5)
+    ]
+    one = {"extra_ms": {latency.ARRAY: None}, "over_raw": {latency.FILE: None}}
+    claims = measuring.claims({"rounds": [], "one_caller": one, "gradcam": rounds})
+    assert claims["explain_over_classify_1"]["median"] == claims["explain_over_classify_8"]["high"] == 1.25
+    cells = tables.gradcam({"gradcam": rounds}).cells
+    assert [cell[:2] for cell in cells] == [
+        ("1", "decision"),
+        ("1", "decision and heatmap"),
+        ("8", "decision"),
+        ("8", "decision and heatmap"),
+    ]

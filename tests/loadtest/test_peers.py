@@ -102,7 +102,7 @@ def test_the_originals_way_is_started_pressed_and_stopped(repository_of_tiny_net
             assert sum(probabilities) == pytest.approx(1, abs=1e-4)
         return {}
 
-    own = Target("sdk_file", "xray", "nobody", files)
+    own = {"sdk": Target("sdk_file", "xray", "nobody", files)}
     measured = peers.measure("flask", files, repository_of_tiny_networks, press, own, callers=(1, 4), rounds=1)
     assert asked == [("http", 1), ("sdk_file", 1), ("http", 4), ("sdk_file", 4)]
     assert list(measured["rounds"][0]) == ["1", "4"]
@@ -111,10 +111,17 @@ def test_the_originals_way_is_started_pressed_and_stopped(repository_of_tiny_net
 def test_a_peer_is_compared_within_each_turn() -> None:
     """Everything twice as fast in the second round: how many times does not notice."""
     rounds = [
-        {"16": {who: {"per_second": rate * k, "failures": {}} for who, rate in (("peer", 10.0), ("own", 80.0))}}
+        {
+            "16": {
+                who: {"per_second": rate * k, "failures": {}}
+                for who, rate in (("peer", 10.0), ("sdk", 80.0), ("bytes", 90.0))
+            }
+        }
         for k in (1, 2)
     ]
     rows = tables.peers({"peers": {"flask": {"how": "as it was", "rounds": rounds}}})
     assert rows.cells == (
-        ("flask: as it was", "16", "10.0 (10.0 to 20.0)", "80.0 (80.0 to 160.0)", "8.0 (8.0 to 8.0)", "0"),
+        ("flask: as it was", "16", "10.0 (10.0 to 20.0)", "", "0"),
+        (tables.OWN["sdk"], "16", "80.0 (80.0 to 160.0)", "8.00 (8.00 to 8.00)", "0"),
+        (tables.OWN["bytes"], "16", "90.0 (90.0 to 180.0)", "9.00 (9.00 to 9.00)", "0"),
     )
