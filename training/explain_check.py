@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +85,9 @@ def check(task: Task, weights: Path, version: Path, fold: Fold, on_step: Done = 
         "at_the_rim": faithfulness.at_the_rim(maps),
         "randomised_weights": sanity(classifier, fold, classes, reference, on_step),  # the last: it shuffles them
     }
-    figures["deletion_and_insertion"] = removal(classify(served), fold.grey, maps, classes, groups, on_step)
+    figures["deletion_and_insertion"] = removal(
+        classify(served), fold.grey, maps, classes, groups, task.labels, on_step
+    )
     return figures
 
 
@@ -116,13 +118,19 @@ def removal(
     maps: faithfulness.Maps,
     classes: npt.NDArray[np.int64],
     groups: list[str],
+    labels: Sequence[str],
     on_step: Done = lambda step: None,
 ) -> dict[str, Any]:
-    """Deletion and insertion: the network's maps, random maps, and maps that only say "the middle"."""
+    """Deletion and insertion, of all images and by the class that was decided on.
+
+    The network's maps have three rivals: random maps, each the map of another picture, and maps that only say "the
+    middle".
+    """
     count, shape = len(maps), maps.shape[1:]
     rivals = {
         "gradcam": maps,
         "random": faithfulness.random_maps(count, shape, seed=0),
+        "another": faithfulness.others_maps(maps, classes),
         "middle": faithfulness.centre_maps(count, shape),
     }
     figures: dict[str, Any] = {}
@@ -135,9 +143,13 @@ def removal(
             part[rival] = {
                 "curve": [float(value) for value in values.mean(axis=0)],
                 "auc": faithfulness.mean_with_interval(areas[rival], groups),
+                "auc_by_class": _by_class(areas[rival], classes, labels),
             }
+            if rival == "gradcam":
+                part["first_by_class"] = _by_class(values[:, 0], classes, labels)
+                part["last_by_class"] = _by_class(values[:, -1], classes, labels)
         sign = 1 if insert else -1  # deleting should lower the probability, inserting raise it
-        for rival in ("random", "middle"):
+        for rival in [name for name in rivals if name != "gradcam"]:
             better = sign * (areas["gradcam"] - areas[rival])
             part[f"better_than_{rival}"] = {
                 **faithfulness.mean_with_interval(better, groups),
@@ -145,6 +157,13 @@ def removal(
             }
         figures[name] = part
     return figures
+
+
+def _by_class(
+    values: npt.NDArray[np.float64], classes: npt.NDArray[np.int64], labels: Sequence[str]
+) -> dict[str, float]:
+    """Mean of the images that were decided to be of each class; a class without any is left out."""
+    return {labels[index]: float(values[classes == index].mean()) for index in np.unique(classes)}
 
 
 def sanity(

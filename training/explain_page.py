@@ -34,7 +34,12 @@ CANNOT_TELL = """## What Grad-CAM cannot tell
 - The figures of `explain-check` are means over many pictures. They promise nothing for a single one.
 """
 
-_RIVALS = {"gradcam": "Grad-CAM", "random": "random maps", "middle": "the middle of the picture"}
+_RIVALS = {
+    "gradcam": "Grad-CAM",
+    "random": "random maps",
+    "another": "maps of other pictures",
+    "middle": "the middle of the picture",
+}
 
 
 def write_page(folder: Path, task: Task, figures: dict[str, Any], examples: dict[str, Sequence[Explanation]]) -> Path:
@@ -61,7 +66,7 @@ def write_page(folder: Path, task: Task, figures: dict[str, Any], examples: dict
 def curves_picture(task: Task, figures: dict[str, Any]) -> Figure:
     """The deletion and insertion curves, and how alike the maps of shuffled weights are."""
     shares = np.linspace(0, 100, STEPS)
-    colours = {"gradcam": BLUE, "random": "#777777", "middle": ORANGE}
+    colours = {"gradcam": BLUE, "random": "#777777", "another": "#5b8c5a", "middle": ORANGE}
     with plt.rc_context(STYLE):
         figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 3.4))
         for axes, name, change in ((left, "deletion", "blurred"), (middle, "insertion", "shown")):
@@ -98,7 +103,9 @@ def page(task: Task, figures: dict[str, Any], sheets: Sequence[str]) -> str:
         "",
         "In brackets: 95 % intervals by bootstrap over patients. Deletion blurs the picture place by place, the",
         "hottest first, and insertion shows it so on a blurred picture; the figure is the mean probability of the",
-        "decided class along the way. *The middle* is a map that points to the centre of every picture.",
+        "decided class along the way. *Maps of other pictures* are those of the same decided class, dealt out anew: as",
+        "smooth, but not of this picture. *The middle* is a map that points to the centre of every picture. Where a",
+        "class stays as probable when everything is blurred (its last figure), deletion says nothing about its maps.",
         "",
         CANNOT_TELL,
     ]
@@ -124,10 +131,15 @@ def table(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
         part = figures["deletion_and_insertion"][name]
         for rival, title in _RIVALS.items():
             rows.append((f"{name} AUC, {title}", _bounded(part[rival]["auc"]), wanted if rival == "gradcam" else ""))
-        for rival in ("random", "middle"):
+        for rival in [rival for rival in _RIVALS if rival != "gradcam"]:
             better = part[f"better_than_{rival}"]
             share = f", on {better['on_share_of_images']:.0%} of the images"
             rows.append((f"{name}: better than {_RIVALS[rival]} by", _bounded(better) + share, "over 0"))
+        for label, own in part["gradcam"]["auc_by_class"].items():
+            others = [f"{part[rival]['auc_by_class'][label]:.3f}" for rival in _RIVALS if rival != "gradcam"]
+            ends = f"; from {part['first_by_class'][label]:.2f} to {part['last_by_class'][label]:.2f} in all"
+            what = f"{name} AUC where {label} was decided: Grad-CAM (its rivals in that order)"
+            rows.append((what, f"{own:.3f} ({', '.join(others)}){ends}", ""))
     for name in _stages(figures):
         stage = figures["randomised_weights"][name]
         empty = f", {stage['empty_maps']} of {figures['randomised_weights']['images']} maps empty"

@@ -50,6 +50,19 @@ def centre_maps(count: int, shape: tuple[int, int]) -> Maps:
     return np.repeat(one[np.newaxis] / one.max(), count, axis=0)
 
 
+def others_maps(maps: Maps, classes: npt.NDArray[np.int64]) -> Maps:
+    """The map of another picture of the same class: as smooth, and as much in the usual places, but not of this one.
+
+    A random map takes a picture away in more and smaller pieces, and so makes edges that these do not make. The only
+    picture of a class keeps its own.
+    """
+    swapped = maps.copy()
+    for index in np.unique(classes):
+        of_class = np.flatnonzero(classes == index)
+        swapped[of_class] = maps[np.roll(of_class, 1)]
+    return swapped
+
+
 def curves(
     predictor: Predictor, grey: Images, maps: Maps, classes: npt.NDArray[np.int64], *, insert: bool
 ) -> npt.NDArray[np.float64]:

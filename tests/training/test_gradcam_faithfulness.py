@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training import faithfulness
+from training import explain_check, faithfulness
 
 SIDE = 112
 
@@ -117,6 +117,35 @@ def test_rival_maps() -> None:
     random = faithfulness.random_maps(2, (7, 7), seed=3)
     assert (random == faithfulness.random_maps(2, (7, 7), seed=3)).all()
     assert (random[0] != random[1]).any()
+
+
+def test_another_pictures_map_is_of_the_same_class_and_never_its_own() -> None:
+    maps = np.arange(5, dtype=np.float32)[:, np.newaxis, np.newaxis] * np.ones((5, 7, 7), np.float32)
+    classes = np.array([0, 1, 0, 1, 2])
+    swapped = faithfulness.others_maps(maps, classes)[:, 0, 0]
+    assert swapped.tolist() == [2, 3, 0, 1, 4]  # the only one of its class keeps its own
+
+
+def test_removal_is_told_for_each_class_that_was_decided() -> None:
+    """A network that looks at one place for class 0, and answers class 1 whatever it sees."""
+    right, wrong = spikes(3, 1, 1), spikes(3, 5, 5)
+    grey = np.full((6, SIDE, SIDE), 20, np.uint8)
+    grey[:, 32:64, 32:64] = 200
+
+    def network(images: np.ndarray) -> np.ndarray:
+        seen = images[:, 32:64, 32:64, 0].mean(axis=(1, 2)) / 200
+        return np.stack([seen, np.ones(len(images))], axis=1).astype(np.float32)
+
+    classes = np.array([0, 0, 0, 1, 1, 1])
+    groups = [str(number) for number in range(6)]
+    labels = ("A", "B", "C")
+    figures = explain_check.removal(network, grey, np.concatenate([right, wrong]), classes, groups, labels)
+    deletion = figures["deletion"]
+    assert set(deletion["gradcam"]["auc_by_class"]) == {"A", "B"}
+    assert deletion["gradcam"]["auc_by_class"]["B"] == deletion["random"]["auc_by_class"]["B"] == 1
+    assert deletion["gradcam"]["auc_by_class"]["A"] < deletion["random"]["auc_by_class"]["A"]
+    assert deletion["last_by_class"]["A"] < deletion["first_by_class"]["A"]
+    assert deletion["last_by_class"]["B"] == deletion["first_by_class"]["B"] == 1
 
 
 def test_shuffling_keeps_the_values_and_moves_them() -> None:
