@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from typing import Any
 
@@ -15,6 +16,7 @@ from pydicom.uid import (
     UID,
     DigitalXRayImageStorageForPresentation,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     generate_uid,
@@ -80,6 +82,30 @@ def as_jpeg(image: Image.Image, **elements: Any) -> Any:
 def as_jpeg2000(image: Image.Image, **elements: Any) -> Any:
     """A Dataset whose frame is a lossless JPEG 2000 codestream."""
     return _compressed(image, JPEG2000Lossless, "JPEG2000", elements, irreversible=False, no_jp2=True)
+
+
+# The lossless codestream of `ht_ramp` in High-Throughput JPEG 2000 (ITU T.814), written by OpenJPH: no decoder of ours
+# can also write it.
+_HT_RAMP = base64.b85decode(
+    b"|4;u>04YEK0000m0000e00000000000000m0000e0000000000009pH0sl|{2mk^A000XAQUDA90ssL31q1{@0smY86Cj9?kdTm&"
+    b"kdTm&kdTmwh=~7W02crOPjF>!N>E53R%LP^FfKASE;BCwkN^q*00000@&Ez<lfVEg07(FI^O5zt=mNtu0KfnfKmZc}+wB00bO87L"
+    b"00J}szyK9c00iLLYSZ?D58?}U0QbEBBzIK+zyKAH00nq#Y;0_7++sR$f_DJMjT<*^-1zhu-Z6o`xB$Qa7L))1Z2&TvOeT}bWHQ<F"
+    b"`g(eLaRPY&;9xKq3<iV2U@-XqOac%d{fIz&_8|f6zW~4hE$9FR)_{)VIF92uj^j9v<2a7vIQ@UhdU|?#dU|?#aDsmTVo?-DQ4~c{"
+    b"6h%=KMNt$*Q564ua0DQG_7H*Z*g^-tVF(`mgdltN5P|Hw0sq+"
+)
+
+
+def ht_ramp() -> npt.NDArray[np.uint16]:
+    """Stored values of 12 bits [40, 48]."""
+    return np.add.outer(np.arange(40) * 50, np.arange(48) * 40).astype(np.uint16)
+
+
+def as_htj2k(**elements: Any) -> Any:
+    """A Dataset whose frame is `ht_ramp` in HTJ2K, lossless."""
+    file = dataset(ht_ramp(), bits=12, syntax=HTJ2KLossless, **elements)
+    file.PixelData = encapsulate([_HT_RAMP])
+    file["PixelData"].is_undefined_length = True
+    return file
 
 
 def _compressed(image: Image.Image, syntax: UID, kind: str, elements: dict[str, Any], **options: Any) -> Any:

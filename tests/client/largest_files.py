@@ -1,4 +1,4 @@
-"""What the largest picture of one kind costs: seconds of CPU, and peak memory in bytes.
+"""What the largest picture of one kind costs to classify or to explain: seconds of CPU, and peak memory in bytes.
 
 The file is made in a fork, so that only reading it counts.
 """
@@ -20,6 +20,8 @@ from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import JPEG2000, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
 
 from densescan import frames
+from densescan._explaining import load
+from densescan._options import Options
 from densescan.preprocessing import preprocess
 
 from . import dicom_files
@@ -106,7 +108,16 @@ KINDS: dict[str, Callable[[], bytes]] = {
 }
 
 
-def main(kind: str) -> None:
+def read(kind: str, way: str, data: bytes) -> None:
+    if kind == "dicom of many frames":
+        assert sum(1 for _ in frames(data)) == MANY
+    elif way == "explain":
+        load(data, Options.of())
+    else:
+        preprocess(data)
+
+
+def main(kind: str, way: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "file"
         child = os.fork()
@@ -117,10 +128,7 @@ def main(kind: str) -> None:
             raise SystemExit(f"the file of {kind} could not be made")
         data = path.read_bytes()
     start = time.process_time()
-    if kind == "dicom of many frames":
-        assert sum(1 for _ in frames(data)) == MANY
-    else:
-        preprocess(data)
+    read(kind, way, data)
     seconds = time.process_time() - start
     # Not ru_maxrss: a new process inherits that of the process that started it.
     (peak,) = (line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
@@ -128,4 +136,4 @@ def main(kind: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

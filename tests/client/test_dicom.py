@@ -27,7 +27,7 @@ from pydicom.uid import (
 from densescan import Client, InvalidImage, _jpeg2000, frames
 from densescan.images import open_grey, open_picture
 
-from .dicom_files import PATIENT, PATIENT_ID, as_jpeg, as_jpeg2000, dataset, lookup, saved
+from .dicom_files import PATIENT, PATIENT_ID, as_htj2k, as_jpeg, as_jpeg2000, dataset, ht_ramp, lookup, saved
 from .fake_server import FakeTriton
 
 Levels = npt.NDArray[Any]
@@ -203,6 +203,13 @@ def test_jpeg_and_jpeg_2000_frames_are_read(film: Image.Image) -> None:
     expected = np.asarray(film, int)
     assert np.abs(grey(saved(as_jpeg(film))) - expected).mean() < 2
     assert np.array_equal(grey(saved(as_jpeg2000(film))), expected)
+
+
+def test_high_throughput_jpeg_2000_is_read_without_loss() -> None:
+    window = {"WindowCenter": 2048, "WindowWidth": 4096}
+    expected = grey(dataset(ht_ramp(), bits=12, **window))
+    assert len(np.unique(expected)) > 100
+    assert np.array_equal(grey(saved(as_htj2k(**window))), expected)
 
 
 def test_a_jpeg_frame_with_fill_bytes_before_its_markers_is_read(film: Image.Image) -> None:

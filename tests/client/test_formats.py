@@ -215,10 +215,11 @@ def test_colours_of_12_bits_in_16_are_refused_and_not_scored_in_the_dark() -> No
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("way", ["classify", "explain"])
 @pytest.mark.parametrize("kind", largest_files.KINDS)
-def test_the_largest_picture_costs_less_than_5_seconds_and_a_gigabyte(kind: str) -> None:
+def test_the_largest_picture_costs_less_than_5_seconds_and_a_gigabyte(kind: str, way: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.client.largest_files", kind], capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", "tests.client.largest_files", kind, way], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     seconds, peak = map(float, done.stdout.split())
