@@ -16,10 +16,11 @@ COMMAND = "python -m loadtest.bench --write-docs"
 def markdown(report: Mapping[str, Any]) -> str:
     """The whole document."""
     machine = Machine(**report["machine"])
+    others = " with `--peers all`, which needs the extra `peers`" if report.get("peers") else ""
     versions = ", ".join(f"{name} {number}" for name, number in machine.versions.items())
     parts = [
         "# Benchmarks",
-        f"Written by `{COMMAND}`; run it to have the figures of your machine. Nothing here is typed by hand.",
+        f"Written by `{COMMAND}`{others}; run it to have the figures of your machine. Nothing here is typed by hand.",
         f"Machine: {machine.describe()}. Client, server and network share its cores. Versions: {versions}.",
         f"Pictures: {report['pictures']}. Network: DenseNet-121 in int8 (OpenVINO), the file that is served.",
         "What is compared takes turns, round by round, so that whatever else the machine does slows all of it alike; "
