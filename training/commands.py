@@ -18,7 +18,7 @@ from .layouts import DataNotFound
 from .manifest import Entry, ManifestError, of_fold, read_manifest
 from .network import WeightsUnavailable
 from .recipes import changed, get_recipe
-from .runs import Run, RunError, default_folder
+from .runs import Run, RunError, default_folder, write_json
 
 if TYPE_CHECKING:
     from .data import Fold
@@ -132,6 +132,46 @@ def newest_run(task: Task, given: Path | None) -> Run:
     if not states:
         raise RunError(f"no training in runs/{task.name}; make one with: python -m training fit --task {task.name}")
     return Run(states[-1].parent)
+
+
+def operating_point(
+    task: Task, data: Path | None, manifest: Path | None, fold: str, sensitivity: float, repository: Path, *, look: bool
+) -> None:
+    """Choose the threshold of the newest exported version again, and put it into its configs and its card."""
+    from . import exporting, metrics, operating_point, predictors
+    from .manifest import manifest_hash
+
+    if task.positive_index is None:
+        raise ValueError(f"a {task.title} has no operating point: the most probable label is the answer")
+    homes = [repository / task.classifier, repository / task.gradcam]
+    version = homes[0] / str(exporting.next_version(homes[0]) - 1)
+    if not (version / exporting.INT8).is_file():
+        raise RunError(f"no weights in {homes[0]}; write them with: python -m training export --task {task.name}")
+    manifest = manifest or default_manifest(task)
+    data = layouts.find_data(task, data)
+    loaded = load(task, read_manifest(manifest, task.labels), fold, data)
+    served = predictors.open_model(version / exporting.INT8)
+    with progress("films as from elsewhere", operating_point.STEPS) as done:
+        threshold, how = operating_point.choose(task, served, loaded, sensitivity, done)
+    for what in ("as_they_are", "as_from_elsewhere"):
+        out.print(
+            what.replace("_", " "), *(f"{name} {value:.3f}" for name, value in how[what].items() if value is not None)
+        )
+    out.print(f"operating point: [bold]{threshold:.6g}[/]")
+    if look:
+        return
+    card = exporting.read_card(version)
+    used = manifest_hash(manifest)
+    if fold == "val" and used == card["manifest_sha256"]:  # the films that its figures are of
+        for form, name in (("fp32", exporting.SAVED_MODEL), ("int8", exporting.INT8)):
+            probabilities = predictors.predict(predictors.open_model(version / name), loaded.grey)
+            card["validation"][form] = metrics.evaluate(
+                task, loaded.classes, probabilities, loaded.entries, threshold=threshold
+            )
+    card["operating_point"] = {**how, "fold": fold, "manifest_sha256": used}
+    write_json(version / exporting.CARD, card)
+    changed = [path for home in homes for path in operating_point.write(home, threshold)]
+    out.print("written:", *map(str, [version / exporting.CARD, *changed]), sep="\n  ", soft_wrap=True)
 
 
 def export(task: Task, data: Path | None, run_folder: Path | None, repository: Path) -> None:

@@ -125,15 +125,14 @@ def export(
         staged.mkdir()
         explaining.mkdir()
         trained, found = _calibrate(run, val, Path(name), on_step)
-        checks, figures, answers = _convert_and_check(trained, task, train, val, staged, Path(name), on_step)
-        _write_card(staged / CARD, run, task, found, checks, figures, answers)
+        checks, figures, how, answers = _convert_and_check(trained, task, train, val, staged, Path(name), on_step)
+        _write_card(staged / CARD, run, task, found, checks, figures, how, answers)
         _add_gradient_model(trained, task, val, staged, explaining, Path(name), on_step)
         number = str(next_version(*homes))
         install({explaining: homes[1] / number, staged: homes[0] / number})
     if "operating_point" in figures["int8"]:
-        threshold = figures["int8"]["operating_point"]["threshold"]
         for home in homes:
-            operating_point.write(home, threshold)
+            operating_point.write(home, figures["int8"]["operating_point"]["threshold"])
     return homes[0] / number, checks, figures["int8"]
 
 
@@ -190,8 +189,8 @@ def _add_gradient_model(
 
 def _convert_and_check(
     trained: Path, task: Task, train: Fold, val: Fold, staged: Path, work: Path, on_step: Callable[[str], None]
-) -> tuple[list[Check], dict[str, Any], dict[str, Any]]:
-    """The checks, the figures of FP32 and int8, and what int8 answered on the set's own films, for `drift`."""
+) -> tuple[list[Check], dict[str, Any], dict[str, Any] | None, dict[str, Any]]:
+    """The checks, the figures of FP32 and int8, how the operating point was chosen, and int8's answers for `drift`."""
     model = network.load_model(trained)
     chosen = spread(len(val), CHECKED_IMAGES)
     on_step("asking Keras")
@@ -223,16 +222,16 @@ def _convert_and_check(
     checks.append(compare("OpenVINO int8", probabilities["fp32"], probabilities["int8"]))
     if checks[-1].agreement < INT8_AGREEMENT:
         raise ExportRefused(f"int8 decides as FP32 on only {checks[-1].agreement:.2%} of the validation fold")
-    threshold = None
-    own = metrics.own_films(val.entries)
+    threshold, how = None, None
     if task.positive_index is not None:
-        positive = val.classes[own] == task.positive_index
-        threshold = calibration.find_operating_point(positive, probabilities["int8"][own, task.positive_index])
+        on_step("choosing the operating point")
+        threshold, how = operating_point.choose(task, predictors.open_model(staged / INT8), val)
     figures = {
         form: metrics.evaluate(task, val.classes, values, val.entries, threshold=threshold)
         for form, values in probabilities.items()
     }
-    return checks, figures, drift.reference(probabilities["int8"][own], task.labels)
+    own = metrics.own_films(val.entries)
+    return checks, figures, how, drift.reference(probabilities["int8"][own], task.labels)
 
 
 def _quantise(
@@ -288,6 +287,7 @@ def _write_card(
     found: Calibration,
     checks: Sequence[Check],
     figures: dict[str, Any],
+    how: dict[str, Any] | None,
     answers: dict[str, Any],
 ) -> None:
     settings = fitting.read_settings(run)
@@ -307,6 +307,7 @@ def _write_card(
             "calibration": asdict(found),
             "checks": [asdict(check) for check in checks],
             "validation": figures,
+            "operating_point": how,
             "drift": answers,
             "sha256": hashes(path.parent),
         },

@@ -73,6 +73,31 @@ def robustness(
     )
 
 
+@app.command("operating-point")
+def operating_point(
+    task: TaskOption,
+    data: DataOption = None,
+    manifest: ManifestOption = None,
+    fold: Annotated[str, typer.Option(help="val, or another fold of films the network was not trained on.")] = "val",
+    sensitivity: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Share of the positive films that are to be found.")
+    ] = 0.97,
+    model_repository: Annotated[Path, typer.Option(help="Where the exported models are.")] = Path("model_repository"),
+    look: Annotated[bool, typer.Option("--look", help="Say what it would be, and write nothing.")] = False,
+) -> None:
+    """Choose the served threshold again: the highest one that finds so many of the positive films.
+
+    Over the films as they are and in each corruption, mild and strong, which is how they would look from elsewhere.
+    Export does the same; this is for films of your own, or another sensitivity. A running server takes the value when
+    it loads the model again.
+
+    Example: python -m training operating-point --task xray --data my_films --manifest my_films.csv --look
+    """
+    from . import commands
+
+    commands.operating_point(get_task(task.value), data, manifest, fold, sensitivity, model_repository, look=look)
+
+
 @app.command()
 def holdout(
     task: TaskOption,

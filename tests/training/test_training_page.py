@@ -28,7 +28,7 @@ COMMANDS = re.findall(r"^python -m training (.*)$", PAGE.replace("\\\n", " "), r
 
 def test_the_page_has_commands() -> None:
     names = {line.split()[0] for line in COMMANDS}
-    assert names == {"split", "fit", "evaluate", "export", "holdout", "robustness", "compare"}
+    assert names == {"split", "fit", "evaluate", "export", "operating-point", "holdout", "robustness", "compare"}
 
 
 @pytest.mark.parametrize("line", COMMANDS)
@@ -105,7 +105,7 @@ def test_the_page_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "docs").mkdir()
     shutil.copy(DOCS / "TRAINING.md", tmp_path / "docs")
     ran = set()
-    needs_an_export = ("export", "model_repository", "$M", "runs/xray/versions")
+    needs_an_export = ("export", "operating-point", "model_repository", "$M", "runs/xray/versions")
     for line in (line for line in COMMANDS if not any(word in line for word in needs_an_export)):
         words = shlex.split(line)
         if words[0] == "fit" and "--out" not in words:
