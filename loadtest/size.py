@@ -190,7 +190,7 @@ guessed: a limit of latency gives the highest of them that kept it.
 
 One more than the load needs, so that any of them may fail. The day's pictures come within {HOURS:g} hours, and the
 busiest moment has {PEAK:g} times the mean (`--hours`, `--peak`). A chest film is one picture; an MRI study of 120
-slices is 120 (`--pictures 120`). Explanations cost more than answers: *Decision and heatmap together* in the benchmark.
+slices is 120 (`--pictures 120`). What a heatmap costs on top: *Decision alone, and with its heatmap* in the benchmark.
 
 | pictures a day | a second, at the busiest | {heads} |
 |---:|---:|{marks}
