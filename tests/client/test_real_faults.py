@@ -52,6 +52,18 @@ def kill(server: EmbeddedTriton) -> None:
     server.wait()
 
 
+def freeze(server: EmbeddedTriton) -> None:
+    """Stop its process, and wait for that: on a busy machine it may answer once more before it is stopped."""
+    server.send_signal(signal.SIGSTOP)
+    deadline = time.monotonic() + 20
+    while any(
+        thread.read_text().rpartition(")")[2].split()[0] != "T"
+        for thread in Path(f"/proc/{server.pid}/task").glob("*/stat")
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_a_model_answers_with_its_operating_point(server: EmbeddedTriton) -> None:
     with Client(server.grpc_url) as client:
         result = client.classify_xray(BRIGHT)
@@ -96,7 +108,7 @@ def test_who_asks_for_it_waits_until_the_queue_has_room(server: EmbeddedTriton) 
 def test_a_stopped_process_is_a_deadline_exceeded_in_time(server: EmbeddedTriton) -> None:
     with Client(server.grpc_url, retries=9) as client:
         client.classify_xray(BRIGHT)
-        server.send_signal(signal.SIGSTOP)
+        freeze(server)
         try:
             with takes(0.4, 4), pytest.raises(DeadlineExceeded):
                 client.classify_xray(BRIGHT, timeout_s=0.5)
