@@ -34,11 +34,11 @@ demo: $(VENV)/.serve
 serve: $(VENV)/.serve
 	@$(BIN)/python -m server
 
-# Two at a time: tests/training computes, on one core, and the others mostly wait for servers. What the first prints is
-# kept for the end.
+# Two at a time: tests/training computes, on one core and after all else, and the others mostly wait for servers. What the
+# first prints is kept for the end.
 test: $(VENV)/.dev
 	@export $(QUIET_TENSORFLOW); log=$$(mktemp); \
-	$(BIN)/python -m pytest -p no:cacheprovider tests/training > $$log 2>&1 & training=$$!; \
+	nice $(BIN)/python -m pytest -p no:cacheprovider tests/training > $$log 2>&1 & training=$$!; \
 	trap 'kill $$training 2> /dev/null; rm -f $$log' EXIT; trap 'exit 130' INT; trap 'exit 143' TERM; \
 	$(BIN)/python -m pytest --ignore=tests/training $(COVERAGE); others=$$?; \
 	wait $$training; computed=$$?; cat $$log; \

@@ -72,7 +72,7 @@ def test_a_model_answers_with_its_operating_point(server: EmbeddedTriton) -> Non
 
 
 def test_a_wrong_version_is_a_model_not_found_at_once(server: EmbeddedTriton) -> None:
-    with Client(server.grpc_url, retries=9) as client, takes(0, 2):
+    with Client(server.grpc_url, retries=9) as client, takes(0, 5):
         with pytest.raises(ModelNotFound, match="version 7") as caught:
             client.classify_xray(BRIGHT, model_version="7")
         assert not caught.value.transient
