@@ -138,25 +138,21 @@ def operating_point(
     task: Task, data: Path | None, manifest: Path | None, fold: str, sensitivity: float, repository: Path, *, look: bool
 ) -> None:
     """Choose the threshold of the newest exported version again, and put it into its configs and its card."""
-    from . import exporting, metrics, operating_point, predictors
+    from . import explain_check, exporting, metrics, operating_point, predictors
     from .manifest import manifest_hash
 
     if task.positive_index is None:
         raise ValueError(f"a {task.title} has no operating point: the most probable label is the answer")
-    homes = [repository / task.classifier, repository / task.gradcam]
-    version = homes[0] / str(exporting.next_version(homes[0]) - 1)
-    if not (version / exporting.INT8).is_file():
-        raise RunError(f"no weights in {homes[0]}; write them with: python -m training export --task {task.name}")
+    version = explain_check.newest_version(repository, task, task.classifier)
     manifest = manifest or default_manifest(task)
     data = layouts.find_data(task, data)
     loaded = load(task, read_manifest(manifest, task.labels), fold, data)
     served = predictors.open_model(version / exporting.INT8)
     with progress("films as from elsewhere", operating_point.STEPS) as done:
-        threshold, how = operating_point.choose(task, served, loaded, sensitivity, done)
+        how = operating_point.choose(task, served, loaded, sensitivity, done)
+    threshold = how["threshold"]
     for what in ("as_they_are", "as_from_elsewhere"):
-        out.print(
-            what.replace("_", " "), *(f"{name} {value:.3f}" for name, value in how[what].items() if value is not None)
-        )
+        out.print(what.replace("_", " "), *(f"{name} {value:.3f}" for name, value in how[what].items()))
     out.print(f"operating point: [bold]{threshold:.6g}[/]")
     if look:
         return
@@ -170,7 +166,8 @@ def operating_point(
             )
     card["operating_point"] = {**how, "fold": fold, "manifest_sha256": used}
     write_json(version / exporting.CARD, card)
-    changed = [path for home in homes for path in operating_point.write(home, threshold)]
+    models = (task.classifier, task.gradcam)
+    changed = [path for model in models for path in operating_point.write(repository / model, threshold)]
     out.print("written:", *map(str, [version / exporting.CARD, *changed]), sep="\n  ", soft_wrap=True)
 
 

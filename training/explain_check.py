@@ -30,13 +30,13 @@ LAST_BLOCK = ("conv5", "bn")
 Done = Callable[[str], None]
 
 
-def newest_version(repository: Path, task: Task) -> Path:
-    """The newest version folder of a task's gradient model.
+def newest_version(repository: Path, task: Task, model: str | None = None) -> Path:
+    """The newest version folder of a task's gradient model, or of its other `model`.
 
     Raises:
         RunError: There is none with weights.
     """
-    home = repository / task.gradcam
+    home = repository / (model or task.gradcam)
     versions = sorted((path for path in home.glob("*") if path.name.isdigit()), key=lambda path: int(path.name))
     if not versions or not (versions[-1] / INT8).is_file():
         raise RunError(f"no weights in {home}; write them with: python -m training export --task {task.name}")

@@ -222,12 +222,12 @@ def _convert_and_check(
     checks.append(compare("OpenVINO int8", probabilities["fp32"], probabilities["int8"]))
     if checks[-1].agreement < INT8_AGREEMENT:
         raise ExportRefused(f"int8 decides as FP32 on only {checks[-1].agreement:.2%} of the validation fold")
-    threshold, how = None, None
+    how = None
     if task.positive_index is not None:
         on_step("choosing the operating point")
-        threshold, how = operating_point.choose(task, predictors.open_model(staged / INT8), val)
+        how = operating_point.choose(task, predictors.open_model(staged / INT8), val)
     figures = {
-        form: metrics.evaluate(task, val.classes, values, val.entries, threshold=threshold)
+        form: metrics.evaluate(task, val.classes, values, val.entries, threshold=how and how["threshold"])
         for form, values in probabilities.items()
     }
     own = metrics.own_films(val.entries)

@@ -47,7 +47,7 @@ def choose(
     fold: Fold,
     sensitivity: float = calibration.SENSITIVITY,
     on_done: Callable[[], None] = lambda: None,
-) -> tuple[float, dict[str, Any]]:
+) -> dict[str, Any]:
     """The highest threshold that finds `sensitivity` of the positive films, over all their forms taken together.
 
     Args:
@@ -58,7 +58,7 @@ def choose(
         on_done: Called after each form, `STEPS` times.
 
     Returns:
-        The threshold; and how it was chosen, with what a decision at it is worth, as plain data for JSON.
+        The ``threshold``, how it was chosen, and what a decision at it is worth, as plain data for JSON.
 
     Raises:
         ValueError: No film is positive.
@@ -67,28 +67,23 @@ def choose(
     positive = fold.classes[own] == task.positive_index
     forms = []
     for some in as_from_elsewhere(fold.grey[own]):
-        forms.append(predict(predictor, some)[:, task.positive_index].astype(np.float64))
+        forms.append(predict(predictor, some).astype(np.float64))  # as the SDK compares
         on_done()
-    exact = calibration.find_operating_point(np.tile(positive, len(forms)), np.concatenate(forms), sensitivity)
+    everything = np.concatenate(forms)[:, task.positive_index]
+    exact = calibration.find_operating_point(np.tile(positive, len(forms)), everything, sensitivity)
     threshold = math.floor(1000 * exact) / 1000 or exact  # a little lower finds no fewer
-    worth = {
+
+    def worth(some: list[npt.NDArray[np.float64]]) -> dict[str, float]:
+        classes = np.tile(fold.classes[own], len(some))
+        each = metrics.at_threshold(task, classes, np.concatenate(some), threshold)
+        return {name: each[name] for name in ("sensitivity", "specificity", "accuracy")}
+
+    return {
         "threshold": threshold,
         "wanted_sensitivity": sensitivity,
         "films": int(own.sum()),
-        "as_they_are": _worth(positive, forms[0], threshold),
-        "as_from_elsewhere": _worth(np.tile(positive, len(forms) - 1), np.concatenate(forms[1:]), threshold),
-    }
-    return threshold, worth
-
-
-def _worth(
-    positive: npt.NDArray[np.bool_], probability: npt.NDArray[np.float64], threshold: float
-) -> dict[str, float | None]:
-    called = probability >= threshold
-    return {
-        "sensitivity": float(called[positive].mean()),
-        "specificity": float((~called[~positive]).mean()) if (~positive).any() else None,
-        "accuracy": float((called == positive).mean()),
+        "as_they_are": worth(forms[:1]),
+        "as_from_elsewhere": worth(forms[1:]),
     }
 
 
