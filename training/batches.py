@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -24,7 +25,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
 
     Order and augmentation depend on the seed, the epoch and the place in it alone, so that a resumed
     training sees what an uninterrupted one would have seen. The last, smaller batch is dropped
-    in training: a batch normalisation of two images would be noise.
+    in training: a batch normalisation of two images would be noise. With `teach`, its answers about
+    the images, changed and mixed, take their labels' place.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
         augmentation: Augmentation | None = None,
         mixup: float = 0.0,
         weights: npt.NDArray[np.float32] | None = None,
+        teach: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]] | None = None,
         seed: int = 0,
         epoch: int = 0,
         **options: Any,
@@ -49,6 +52,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
         self._weights = np.ones(labels, np.float32) if weights is None else weights
         self._augmentation = augmentation
         self._mixup = mixup
+        self._teach = teach
         self.batch_size = min(batch_size, len(fold))
         self._seed = seed
         self.epoch = epoch
@@ -77,7 +81,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
         targets, weights = self._one_hot[classes], self._weights[classes]
         if self._mixup > 0:
             grey, targets, weights = self._mixed(grey, targets, weights, epoch, index)
-        return replicate(grey), targets, weights
+        images = replicate(grey)
+        return images, targets if self._teach is None else self._teach(images), weights
 
     def on_epoch_end(self) -> None:
         """Go on to the next epoch."""

@@ -117,7 +117,8 @@ def fit(
         str,
         typer.Option(
             help="original: the published report's. scratch: from random weights, on two cores. release: the released "
-            "networks', on a GPU. short: a sixth of it, to compare recipes. smoke: a trial."
+            "networks', on a GPU. longer: twice as long. distilled: a trained network learns from --teacher. short: a "
+            "sixth of release, to compare recipes. smoke: a trial."
         ),
     ] = "original",
     changes: Annotated[
@@ -137,6 +138,14 @@ def fit(
             show_default=False,
         ),
     ] = None,
+    teacher: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Learn the answers of this network (.keras, .onnx or .xml) about a picture and its mirror image, in "
+            "place of the label; given again, the mean of several. For the recipe distilled.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -153,7 +162,9 @@ def fit(
     Keras' own variable KERAS_BACKEND chooses tensorflow (default), jax or torch. Watch it with
     tensorboard --logdir runs.
     """
-    commands.fit(get_task(task.value), data, manifest, recipe, changes or [], weights, out, overwrite=overwrite)
+    commands.fit(
+        get_task(task.value), data, manifest, recipe, changes or [], weights, teacher or [], out, overwrite=overwrite
+    )
 
 
 @app.command()

@@ -74,6 +74,7 @@ def fit(
     recipe_name: str,
     changes: Sequence[str],
     weights: str | None,
+    taught_by: Sequence[Path],
     folder: Path | None,
     *,
     overwrite: bool,
@@ -87,6 +88,7 @@ def fit(
         recipe_name: One of `recipes.RECIPES`.
         changes: To the recipe, as `recipes.changed` takes them.
         weights: ``none``, ``imagenet``, or a file; None is what the recipe says.
+        taught_by: Networks whose answers take the labels' place.
         folder: Of the run; None is ``runs/<task>/<recipe>``.
         overwrite: Delete the run in `folder` and begin again.
 
@@ -109,7 +111,7 @@ def fit(
     if weights != "none" and (overwrite or not fitting.has_begun(folder)):
         # Before an hour of loading, and before a folder is made, or emptied, for nothing.
         build_classifier(task, weights=weights, dense_units=recipe.dense_units)
-    run = fitting.start_run(folder, task, recipe, weights, manifest, overwrite=overwrite)
+    run = fitting.start_run(folder, task, recipe, weights, manifest, taught_by, overwrite=overwrite)
     if run.state.finished:
         out.print(f"{run.folder} is finished; --overwrite begins it again", soft_wrap=True)
     else:

@@ -105,7 +105,9 @@ def _joined(first: Measured, second: Measured) -> Measured:
     return second if first.answers.corrupted_error is None else first
 
 
-def compare(rows: Sequence[Measured], names: Sequence[str] = (), resamples: int = RESAMPLES) -> dict[str, Any]:
+def compare(
+    rows: Sequence[Measured], names: Sequence[str] = (), resamples: int = RESAMPLES, family: str = ""
+) -> dict[str, Any]:
     """Every network's figures with intervals, and their differences to the first one's, as plain data.
 
     A difference is paired: both networks' figures under the same resample of patients. Where the two were measured on
@@ -115,39 +117,61 @@ def compare(rows: Sequence[Measured], names: Sequence[str] = (), resamples: int 
         rows: From `load`.
         names: What to call them, in their order; by default as in the results.
         resamples: Bootstrap resamples.
+        family: Compare by the AUROC of this family's pictures against each other family's, and by nothing else.
 
     Raises:
-        ValueError: There are fewer or more names than networks.
+        ValueError: There are fewer or more names than networks, or no pairs with that family.
     """
     if names and len(names) != len(rows):
         raise ValueError(f"{len(names)} names for {len(rows)} networks ({', '.join(row.network for row in rows)})")
     first = rows[0]
-    base = _drawn(first, resamples)
+    base = _drawn(first, resamples, family)
     table = []
     for place, row in enumerate(rows):
-        point, drawn = _drawn(row, 0), base if row is first else _drawn(row, resamples)
+        point, drawn = _drawn(row, 0, family), base if row is first else _drawn(row, resamples, family)
         same = row.answers.entries == first.answers.entries
         cells: dict[str, Any] = {}
         for name, value in point.items():
             cells[name] = {"value": float(value[0]), "interval_95": resampling.interval(drawn[name])}
             if row is not first and same and name in base:
                 difference = drawn[name] - base[name]
-                cells[name]["difference"] = float(value[0] - _drawn(first, 0)[name][0])
+                cells[name]["difference"] = float(value[0] - _drawn(first, 0, family)[name][0])
                 cells[name]["difference_interval_95"] = resampling.interval(difference)
-        if row.errors and first.errors:
+        if row.errors and first.errors and not family:
             # Without an interval: the answers to each single corrupted picture are not kept.
             ours, theirs = (np.array(list(one.errors.values())) for one in (row, first))
             cells["mean_corruption_error"] = {"value": mean_ratio(ours, theirs)}
         title = names[place] if names else row.network
         table.append({"name": title, "network": row.network, "images": len(row.answers.entries), "figures": cells})
-    return {"task": first.task.name, "fold": first.fold, "rows": table}
+    columns = {name: f"AUROC, {name}" for name in base} if family else COLUMNS
+    return {"task": first.task.name, "fold": first.fold, "columns": columns, "rows": table}
 
 
-def _drawn(row: Measured, resamples: int) -> dict[str, npt.NDArray[np.float64]]:
-    """Each figure of `COLUMNS` that a network has, under each resample; with none, once as it is."""
-    answers, task = row.answers, row.task
-    groups = [entry.group for entry in answers.entries]
+def _drawn(row: Measured, resamples: int, family: str) -> dict[str, npt.NDArray[np.float64]]:
+    """Each figure that a network has, under each resample; with none, once as it is."""
+    groups = [entry.group for entry in row.answers.entries]
     weights = resampling.draw(groups, resamples) if resamples else np.ones((1, len(groups)))
+    return _of_pairs(row, family, weights) if family else _of_all(row, weights)
+
+
+def _of_pairs(row: Measured, family: str, weights: resampling.Weights) -> dict[str, npt.NDArray[np.float64]]:
+    """AUROC of each pair with a family in it, by the pair's name."""
+    answers = row.answers
+    found = [
+        pair
+        for pair in families.pairs(row.task, answers.classes, answers.entries, answers.families)
+        if family in (pair.first, pair.second)
+    ]
+    if not found:
+        there = ", ".join(sorted({name for name in answers.families if name})) or "none"
+        raise ValueError(f"no pairs with the family {family!r} in {row.network}: there are {there}")
+    areas = families.separations(found, answers.probabilities, weights)
+    return {pair.name: values for pair, values in zip(found, areas, strict=True)}
+
+
+def _of_all(row: Measured, weights: resampling.Weights) -> dict[str, npt.NDArray[np.float64]]:
+    """Each figure of `COLUMNS`."""
+    answers, task = row.answers, row.task
     own = np.array([not domain_of(entry.path) for entry in answers.entries])
     own = own if own.any() else ~own
     right = answers.probabilities.argmax(axis=1) == answers.classes

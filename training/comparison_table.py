@@ -8,7 +8,6 @@ from typing import Any
 from rich.table import Table
 
 from . import pages
-from .comparison import COLUMNS
 
 NOTE = (
     "In brackets: 95 % intervals by bootstrap over patients. Second lines: the difference to the first row, paired; "
@@ -18,8 +17,9 @@ NOTE = (
 
 def markdown(compared: dict[str, Any]) -> str:
     """The table and how to read it."""
-    present = [name for name in COLUMNS if any(name in row["figures"] for row in compared["rows"])]
-    head = ["network", *(COLUMNS[name] for name in present)]
+    columns = compared["columns"]
+    present = [name for name in columns if any(name in row["figures"] for row in compared["rows"])]
+    head = ["network", *(columns[name] for name in present)]
     rows = [[row["name"], *(_cell(row["figures"].get(name)) for name in present)] for row in compared["rows"]]
     about = f"`{compared['task']}`, fold `{compared['fold']}`, {compared['rows'][0]['images']:,} images.\n\n"
     return f"{about}{pages.markdown_table(head, rows)}\n{NOTE}\n"
@@ -31,7 +31,7 @@ def table(compared: dict[str, Any]) -> Table:
     shown.add_column("")
     for row in compared["rows"]:
         shown.add_column(row["name"], overflow="fold")
-    for name, title in COLUMNS.items():
+    for name, title in compared["columns"].items():
         values = [row["figures"].get(name) for row in compared["rows"]]
         if any(values):
             shown.add_row(title, *(_cell(value).replace("<br>", "\n").replace("**", "") for value in values))
@@ -49,10 +49,10 @@ def _cell(value: dict[str, Any] | None) -> str:
     return f"{text}<br>{f'**{change}**' if low > 0 or high < 0 else change}"
 
 
-def record(document: Path, compared: dict[str, Any]) -> None:
-    """Write the table into a document, between its task's marks.
+def record(document: Path, compared: dict[str, Any], section: str = "ablation") -> None:
+    """Write the table into a document, between the marks of its section and task.
 
     Raises:
         ValueError: The document has not got the marks; the message names them.
     """
-    pages.record(document, f"ablation {compared['task']}", markdown(compared))
+    pages.record(document, f"{section} {compared['task']}", markdown(compared))

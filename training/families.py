@@ -34,6 +34,8 @@ class Pair:
 
     Attributes:
         name: Such as ``bacteria against NORMAL2-IM``.
+        first: Family of the class's side.
+        second: Family of the others' side.
         label: Index of the class.
         positive: The class's images of the one family, bool [n].
         negative: The other classes' images of the other family, bool [n].
@@ -41,6 +43,8 @@ class Pair:
     """
 
     name: str
+    first: str
+    second: str
     label: int
     positive: npt.NDArray[np.bool_]
     negative: npt.NDArray[np.bool_]
@@ -76,7 +80,9 @@ def pairs(task: Task, classes: npt.NDArray[np.int64], entries: Sequence[Entry], 
                 negative = (classes != label) & (named == second)
                 if min(positive.sum(), negative.sum()) >= LEAST:
                     of_one_set = bool(own[positive | negative].all())
-                    found.append(Pair(_title(task, label, first, second), label, positive, negative, of_one_set))
+                    found.append(
+                        Pair(_title(task, label, first, second), first, second, label, positive, negative, of_one_set)
+                    )
     return found
 
 

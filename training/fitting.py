@@ -9,7 +9,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ import numpy as np
 
 from densescan.tasks import Task, get_task
 
-from . import accelerated, network, plots, statistics
+from . import accelerated, network, plots, statistics, teachers
 from .batches import Batches
 from .data import Fold, class_weights
 from .manifest import manifest_hash
 from .recipes import Augmentation, Phase, Recipe
 from .runs import Run, RunError, write_aside, write_json
+from .teachers import Teachers
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,14 @@ NOT_DECAYED = ("bias", "gamma", "beta")
 
 
 def start_run(
-    folder: Path, task: Task, recipe: Recipe, weights: str, manifest: Path, *, overwrite: bool = False
+    folder: Path,
+    task: Task,
+    recipe: Recipe,
+    weights: str,
+    manifest: Path,
+    taught_by: Sequence[Path] = (),
+    *,
+    overwrite: bool = False,
 ) -> Run:
     """Open a run's folder: a new one, or the same training to be resumed.
 
@@ -47,11 +55,14 @@ def start_run(
         weights: ``none``, ``imagenet``, or a file; its SHA-256 is recorded, and says when resuming whether it is still
             the same, wherever it stands by then.
         manifest: Is copied into the folder.
+        taught_by: Networks whose answers take the labels' place; their SHA-256 is recorded, and says when resuming
+            whether they are still the same.
         overwrite: Delete the run that is there.
 
     Raises:
         RunError: The folder holds another training, and `overwrite` was not asked for.
         WeightsUnavailable: There is no such file, and the training has not begun yet.
+        ValueError: The recipe trains at sizes that no teacher can be asked about.
     """
     run = Run(folder)
     settings: dict[str, Any] = {
@@ -59,6 +70,7 @@ def start_run(
         "recipe": recipe.to_dict(),
         "weights": weights,
         "manifest_sha256": manifest_hash(manifest),
+        "teachers": teachers.record(taught_by, recipe),
     }
     if run.settings.is_file() and not overwrite:
         _check_same(run, settings)
@@ -87,8 +99,15 @@ def _check_same(run: Run, settings: Mapping[str, Any]) -> None:
     for key in ("task", "manifest_sha256"):
         if before[key] != settings[key]:
             raise _another(run, f"another {key} ({before[key]!r}, now {settings[key]!r})")
+    if _hashes(before) != _hashes(settings):
+        raise _another(run, "other teachers")
     if Recipe.from_dict(before["recipe"]) != Recipe.from_dict(dict(settings["recipe"])):
         raise _another(run, "another version of this recipe, or another recipe")
+
+
+def _hashes(settings: Mapping[str, Any]) -> list[str]:
+    """Of the teachers; runs of before there were any have none."""
+    return [teacher["sha256"] for teacher in settings.get("teachers", [])]
 
 
 def _check_weights(run: Run, weights: str) -> None:
@@ -178,10 +197,13 @@ def fit(run: Run, train: Fold, val: Fold) -> keras.Model:
     if run.state.finished:
         return network.load_model(run.best_model)
     model = _initial_model(run, task, recipe, settings["weights"])
+    paths = [Path(teacher["path"]) for teacher in settings.get("teachers", [])]
+    teach = Teachers(paths) if paths else None
     for index, phase in enumerate(recipe.phases):
         if index < run.state.phase:
             continue
-        model = _run_phase(run, task, recipe, phase, model, train, val, from_scratch=settings["weights"] == "none")
+        from_scratch = settings["weights"] == "none"
+        model = _run_phase(run, task, recipe, phase, model, train, val, teach, from_scratch=from_scratch)
         last = index + 1 == len(recipe.phases)
         run.state.phase, run.state.epoch, run.state.best, run.state.waited = index + 1, 0, None, 0
         run.state.last = None
@@ -218,6 +240,7 @@ def _run_phase(
     model: keras.Model,
     train: Fold,
     val: Fold,
+    teach: Teachers | None,
     *,
     from_scratch: bool,
 ) -> keras.Model:
@@ -231,6 +254,7 @@ def _run_phase(
         augmentation=recipe.augmentation,
         mixup=recipe.mixup,
         weights=class_weights(train.classes, count) if recipe.balance else None,
+        teach=teach,
         # Another seed in each phase, or the first epochs of two phases would be alike.
         seed=recipe.seed * 1000 + recipe.phases.index(phase),
         epoch=run.state.epoch,
@@ -252,7 +276,8 @@ def _run_phase(
         if recorded := on_gpu and recipe.weight_decay > 0 and phase.schedule == "cosine":
             accelerated.record(model, batches.batch_size)
         model.fit(
-            accelerated.prepared_beside(batches) if on_gpu else batches,
+            # What processes beside this one would make, teachers cannot be part of.
+            accelerated.prepared_beside(batches) if on_gpu and teach is None else batches,
             validation_data=checks,
             epochs=phase.epochs,
             # The batches are shuffled already, by the seed; Keras would shuffle them again, differently when resumed.

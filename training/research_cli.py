@@ -140,6 +140,17 @@ def compare(
         Path | None,
         typer.Option(help="Write the table into this document, between its marks.", show_default=False),
     ] = None,
+    section: Annotated[
+        str, typer.Option(help="Which marks: those of the lines <!-- SECTION TASK: begin --> and … end -->.")
+    ] = "ablation",
+    family: Annotated[
+        str,
+        typer.Option(
+            help="Compare by the AUROC of this family against each other one alone, say of networks that were "
+            "trained with it and without (holdout).",
+            show_default=False,
+        ),
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
 ) -> None:
@@ -152,9 +163,9 @@ def compare(
     """
     from . import comparison, comparison_table
 
-    compared = comparison.compare(comparison.load(results), names or [])
+    compared = comparison.compare(comparison.load(results), names or [], family=family)
     if record is not None:
-        comparison_table.record(record, compared)
+        comparison_table.record(record, compared, section)
     if as_json:
         out.print_json(data=compared)
     elif as_markdown:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from densescan.tasks import MRI, XRAY, Task
@@ -167,6 +168,24 @@ def test_the_table_marks_differences_whose_interval_leaves_out_zero() -> None:
     text = comparison_table.markdown(comparison.compare(same, resamples=50))
     assert text.count("<br>+0.000 (+0.000 to +0.000)") == 6
     assert "**" not in text
+
+
+def test_by_one_family_the_columns_are_its_pairs_and_the_figures_those_of_the_pairs() -> None:
+    rows = [comparison.Measured(name, XRAY, "val", answers(spread)) for name, spread in (("a", 1.8), ("b", 1.0))]
+    result = comparison.compare(rows, resamples=50, family="virus")
+    wanted = ["virus against IM", "virus against NORMAL2-IM", "virus against adult"]
+    assert list(result["columns"]) == list(result["rows"][1]["figures"]) == wanted
+    of_b = rows[1].answers
+    chosen = np.array([family in ("virus", "IM") for family in of_b.families])
+    own = roc_auc_score(of_b.classes[chosen], of_b.probabilities[chosen, 1])
+    cell = result["rows"][1]["figures"]["virus against IM"]
+    assert cell["value"] == pytest.approx(own)
+    first = result["rows"][0]["figures"]["virus against IM"]["value"]
+    assert cell["difference"] == pytest.approx(own - first)
+    assert cell["difference"] > 0
+    assert "| AUROC, virus against IM |" in comparison_table.markdown(result)
+    with pytest.raises(ValueError, match=r"no pairs with the family 'bacterium' in a: there are IM, NORMAL2-IM, adult"):
+        comparison.compare(rows, resamples=0, family="bacterium")
 
 
 def test_a_figure_that_a_network_has_not_got_is_not_measured() -> None:

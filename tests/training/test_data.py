@@ -53,6 +53,23 @@ def test_validation_sees_every_image_once_unchanged_and_in_order(fold: Fold) -> 
     np.testing.assert_array_equal(targets.argmax(axis=1), fold.classes)
 
 
+def test_what_teaches_is_asked_about_the_very_images_that_the_pupil_sees(fold: Fold) -> None:
+    asked = []
+
+    def teach(images: np.ndarray) -> np.ndarray:
+        asked.append(images)
+        return np.tile(np.array([[0.25, 0.75]], np.float32), (len(images), 1))
+
+    options = {"augmentation": SCRATCH.augmentation, "mixup": 0.4, "weights": class_weights(fold.classes, 2)}
+    plain, taught = batches(fold, **options), batches(fold, teach=teach, **options)
+    for ours, theirs in zip(taught[1], plain[1], strict=True):
+        assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
+    np.testing.assert_array_equal(taught[1][0], plain[1][0])
+    np.testing.assert_array_equal(asked[0], plain[1][0])
+    np.testing.assert_array_equal(taught[1][1], np.tile(np.array([[0.25, 0.75]], np.float32), (5, 1)))
+    np.testing.assert_array_equal(taught[1][2], plain[1][2])
+
+
 def test_training_batches_are_whole_shuffled_anew_and_weighted(fold: Fold) -> None:
     weights = class_weights(fold.classes, 2)
     sequence = batches(fold, augmentation=SCRATCH.augmentation, weights=weights)
