@@ -105,7 +105,7 @@ def test_the_page_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "docs").mkdir()
     shutil.copy(DOCS / "TRAINING.md", tmp_path / "docs")
     ran = set()
-    left_out = ("export", "operating-point", "model_repository", "--data DATA", "runs/xray/versions", "ingredients")
+    left_out = ("export", "operating-point", "model_repository", "--data DATA", "/versions", "ingredients")
     for line in (line for line in COMMANDS if not any(word in line for word in left_out)):
         words = shlex.split(line)
         if words[0] == "fit" and "--out" not in words:
