@@ -24,7 +24,6 @@ from .data import Fold, class_weights
 from .manifest import manifest_hash
 from .recipes import Augmentation, Phase, Recipe
 from .runs import Run, RunError, write_aside, write_json
-from .teachers import Teachers
 
 log = logging.getLogger(__name__)
 
@@ -198,7 +197,7 @@ def fit(run: Run, train: Fold, val: Fold) -> keras.Model:
         return network.load_model(run.best_model)
     model = _initial_model(run, task, recipe, settings["weights"])
     paths = [Path(teacher["path"]) for teacher in settings.get("teachers", [])]
-    teach = Teachers(paths) if paths else None
+    teach = teachers.Teachers(paths) if paths else None
     for index, phase in enumerate(recipe.phases):
         if index < run.state.phase:
             continue
@@ -240,7 +239,7 @@ def _run_phase(
     model: keras.Model,
     train: Fold,
     val: Fold,
-    teach: Teachers | None,
+    teach: teachers.Teachers | None,
     *,
     from_scratch: bool,
 ) -> keras.Model:
