@@ -35,7 +35,7 @@ def test_every_training_worth_serving_ends_at_the_served_size() -> None:
 
 
 def test_an_unknown_name_lists_those_that_exist() -> None:
-    with pytest.raises(ValueError, match="'best': choose one of original, scratch, release, longer, .*short, smoke"):
+    with pytest.raises(ValueError, match=r"'best': choose one of original, scratch, release, longer, .*short, smoke"):
         get_recipe("best", XRAY)
 
 
