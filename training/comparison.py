@@ -125,7 +125,7 @@ def compare(
     if names and len(names) != len(rows):
         raise ValueError(f"{len(names)} names for {len(rows)} networks ({', '.join(row.network for row in rows)})")
     first = rows[0]
-    base = _drawn(first, resamples, family)
+    own, base = _drawn(first, 0, family), _drawn(first, resamples, family)
     table = []
     for place, row in enumerate(rows):
         point, drawn = _drawn(row, 0, family), base if row is first else _drawn(row, resamples, family)
@@ -135,7 +135,7 @@ def compare(
             cells[name] = {"value": float(value[0]), "interval_95": resampling.interval(drawn[name])}
             if row is not first and same and name in base:
                 difference = drawn[name] - base[name]
-                cells[name]["difference"] = float(value[0] - _drawn(first, 0, family)[name][0])
+                cells[name]["difference"] = float(value[0] - own[name][0])
                 cells[name]["difference_interval_95"] = resampling.interval(difference)
         if row.errors and first.errors and not family:
             # Without an interval: the answers to each single corrupted picture are not kept.

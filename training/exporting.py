@@ -22,7 +22,7 @@ from densescan.phantoms import draw_phantom
 from densescan.preprocessing import preprocess_grey
 from densescan.tasks import Task
 
-from . import calibration, conversion, fitting, metrics, network, operating_point, predictors
+from . import calibration, conversion, fitting, metrics, network, operating_point, predictors, teachers
 from .calibration import Calibration
 from .data import Fold
 from .runs import Run, RunError, write_json
@@ -299,7 +299,7 @@ def _write_card(
             "recipe": settings["recipe"],
             "starting_weights": settings["weights"] if settings["weights"] in ("none", "imagenet") else "file",
             "starting_weights_sha256": settings.get("weights_sha256"),
-            "teachers_sha256": [teacher["sha256"] for teacher in settings.get("teachers", [])],
+            "teachers_sha256": teachers.hashes(settings),
             "manifest_sha256": settings["manifest_sha256"],
             "epochs": len(run.read_history()),
             "trained": settings["started"],

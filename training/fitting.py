@@ -98,15 +98,10 @@ def _check_same(run: Run, settings: Mapping[str, Any]) -> None:
     for key in ("task", "manifest_sha256"):
         if before[key] != settings[key]:
             raise _another(run, f"another {key} ({before[key]!r}, now {settings[key]!r})")
-    if _hashes(before) != _hashes(settings):
+    if teachers.hashes(before) != teachers.hashes(settings):
         raise _another(run, "other teachers")
     if Recipe.from_dict(before["recipe"]) != Recipe.from_dict(dict(settings["recipe"])):
         raise _another(run, "another version of this recipe, or another recipe")
-
-
-def _hashes(settings: Mapping[str, Any]) -> list[str]:
-    """Of the teachers; runs of before there were any have none."""
-    return [teacher["sha256"] for teacher in settings.get("teachers", [])]
 
 
 def _check_weights(run: Run, weights: str) -> None:
@@ -198,10 +193,10 @@ def fit(run: Run, train: Fold, val: Fold) -> keras.Model:
     model = _initial_model(run, task, recipe, settings["weights"])
     paths = [Path(teacher["path"]) for teacher in settings.get("teachers", [])]
     teach = teachers.Teachers(paths) if paths else None
+    from_scratch = settings["weights"] == "none"
     for index, phase in enumerate(recipe.phases):
         if index < run.state.phase:
             continue
-        from_scratch = settings["weights"] == "none"
         model = _run_phase(run, task, recipe, phase, model, train, val, teach, from_scratch=from_scratch)
         last = index + 1 == len(recipe.phases)
         run.state.phase, run.state.epoch, run.state.best, run.state.waited = index + 1, 0, None, 0

@@ -293,7 +293,7 @@ def _longer(release: Recipe) -> Recipe:
 
 
 # KERAS_BACKEND=torch python -m training fit --task mri --recipe distilled --weights FILE --teacher FILE --teacher FILE
-# Two CPU cores take some eight minutes an epoch.
+# Two CPU cores take some twelve minutes an epoch.
 def _distilled(release: Recipe) -> Recipe:
     fine = Phase("224px", 5, learning_rate=1.5e-4, schedule="cosine", patience=5, keep="last")
     return replace(release, name="distilled", phases=(fine,), batch_size=32, label_smoothing=0.0)

@@ -9,8 +9,9 @@ distillation: A good teacher is patient and consistent, CVPR 2022).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +57,11 @@ def record(paths: Sequence[Path], recipe: Recipe) -> list[dict[str, str]]:
             f"{', '.join(map(str, sizes))}: train by another first, then by distilled with --weights and --teacher"
         )
     return [{"path": path.as_posix(), "sha256": _hash(path)} for path in paths]
+
+
+def hashes(settings: Mapping[str, Any]) -> list[str]:
+    """SHA-256 of each teacher in a run's settings; runs of before there were any have none."""
+    return [teacher["sha256"] for teacher in settings.get("teachers", [])]
 
 
 def _hash(path: Path) -> str:

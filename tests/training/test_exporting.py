@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -44,9 +43,9 @@ def test_a_training_is_installed_with_its_figures_its_threshold_and_where_both_c
     assert card["manifest_sha256"] == card["operating_point"]["manifest_sha256"] == manifest
     assert card["operating_point"]["fold"] == "val"
     assert card["teachers_sha256"] == []
+    assert card["recipe"]["name"] == "smoke"
     threshold = card["validation"]["int8"]["operating_point"]["threshold"]
     assert threshold == card["operating_point"]["threshold"]
     for folder in folders:
         config = (folder.parent / "config.pbtxt").read_text()
         assert f'string_value: "{threshold:.6g}"' in config, config
-    assert json.loads((folders[0] / exporting.CARD).read_text())["recipe"]["name"] == "smoke"

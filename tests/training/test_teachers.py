@@ -106,17 +106,9 @@ def test_a_pupil_learns_what_its_teachers_say_and_a_run_goes_on_with_no_others(t
 def test_the_command_line_says_what_is_wrong_with_a_teacher(tmp_path: Path, phantom_sets: Path) -> None:
     manifest = tmp_path / "manifest.csv"
     write_manifest(manifest, [Entry("a.png", "NORMAL", "a", "train", "")])
-    words = [
-        "fit",
-        "--task",
-        "xray",
-        "--data",
-        phantom_sets / "chest_xray",
-        "--manifest",
-        manifest,
-        "--recipe",
-        "smoke",
-    ]
-    result = CliRunner().invoke(app, [*map(str, words), "--teacher", "gone.xml", "--out", str(tmp_path / "run")])
-    assert isinstance(result.exception, WeightsUnavailable | ValueError)
+    words = ["fit", "--task", "xray", "--data", phantom_sets / "chest_xray", "--manifest", manifest]
+    words += ["--recipe", "distilled", "--teacher", "gone.xml", "--out", tmp_path / "run"]
+    result = CliRunner().invoke(app, list(map(str, words)))
+    assert isinstance(result.exception, WeightsUnavailable)
+    assert "no teacher at gone.xml" in str(result.exception)
     assert not (tmp_path / "run").exists()
