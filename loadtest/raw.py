@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from densescan.tasks import INPUT_NAME, OUTPUT_NAME, Task
+from densescan.tasks import IMAGE_SHAPE, INPUT_NAME, OUTPUT_NAME, Task
 from server.repository import RepositoryModel, read_repository
 
 _DEFAULTS = {
@@ -27,24 +27,35 @@ class RawNetwork:
     Args:
         task: The task.
         repository: The model repository.
+        any_size: Compile it once, for batches of any size, as OpenVINO's own examples do. Otherwise for each size that
+            is asked about, at the first time: nothing that serves it can be faster.
 
     Raises:
         ServerStartError: The repository or the weights are missing.
     """
 
-    def __init__(self, task: Task, repository: Path) -> None:
+    def __init__(self, task: Task, repository: Path, *, any_size: bool = False) -> None:
         import openvino as ov
 
         (model,) = read_repository(repository, "cpu", [task.classifier])
-        compiled = ov.Core().compile_model(model.weights, "CPU", properties(parameters(model)))
-        self._request = compiled.create_infer_request()
-        self._output = compiled.output(OUTPUT_NAME)
+        self._core, self._weights, self._properties = ov.Core(), model.weights, properties(parameters(model))
+        self._any_size = any_size
+        self._compiled: dict[int, Any] = {}
 
     def __call__(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """uint8 [n, 224, 224, 3] to probabilities, float32 [n, classes]."""
-        results = self._request.infer({INPUT_NAME: batch}, share_inputs=True)
-        probabilities: npt.NDArray[np.float32] = results[self._output]
+        size = 0 if self._any_size else len(batch)
+        if size not in self._compiled:
+            self._compiled[size] = self._compile(size)
+        results = self._compiled[size].infer({INPUT_NAME: batch}, share_inputs=True)
+        probabilities: npt.NDArray[np.float32] = results[OUTPUT_NAME]
         return probabilities
+
+    def _compile(self, size: int) -> Any:
+        model = self._core.read_model(self._weights)
+        if size:
+            model.reshape({INPUT_NAME: [size, *IMAGE_SHAPE]})
+        return self._core.compile_model(model, "CPU", self._properties).create_infer_request()
 
 
 def parameters(model: RepositoryModel) -> dict[str, str]:

@@ -36,7 +36,7 @@ class Counters:
 def memory_mb(pid: int) -> float:
     """Resident memory of a process and of those it started, in MB; shared pages count for each."""
     pages = 0
-    for process in _family(pid):
+    for process in family(pid):
         with contextlib.suppress(OSError):  # it has ended meanwhile
             pages += int(Path(f"/proc/{process}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
@@ -45,7 +45,7 @@ def memory_mb(pid: int) -> float:
 def cpu_s(pid: int) -> float:
     """Processor time that a process and those it started have taken so far, in seconds."""
     ticks = 0
-    for process in _family(pid):
+    for process in family(pid):
         with contextlib.suppress(OSError):
             # The name, in brackets, may itself hold blanks.
             fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
@@ -53,7 +53,8 @@ def cpu_s(pid: int) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def _family(pid: int) -> list[int]:
+def family(pid: int) -> list[int]:
+    """A process and all that it and those have started and that still run."""
     found = [pid]
     for process in found:  # grows meanwhile
         for tasks in Path(f"/proc/{process}/task").glob("*/children"):

@@ -49,6 +49,7 @@ class Setting:
         hint: OpenVINO's PERFORMANCE_HINT.
         largest: Largest batch.
         preferred: Sizes of batch that are sent off as soon as they are full.
+        compiled: Sizes of batch that the network is compiled for; empty: any.
     """
 
     instances: int | None = None
@@ -60,6 +61,7 @@ class Setting:
     hint: str | None = None
     largest: int | None = None
     preferred: tuple[int, ...] | None = None
+    compiled: tuple[int, ...] | None = None
 
     def apply(self, config: ModelConfig) -> None:
         """Change a config."""
@@ -82,6 +84,7 @@ class Setting:
             "SHARED_NUM_THREADS": None if self.shared_threads is None else str(self.shared_threads),
             "ENABLE_CPU_PINNING": None if self.pinning is None else ("YES" if self.pinning else "NO"),
             "PERFORMANCE_HINT": self.hint,
+            "FIXED_BATCH_SIZES": None if self.compiled is None else ",".join(map(str, self.compiled)),
         }
         for key, value in parameters.items():
             if value is not None:
@@ -91,6 +94,10 @@ class Setting:
 SHIPPED = "as shipped"
 SETTINGS: dict[str, Setting] = {
     SHIPPED: Setting(),
+    "any batch size": Setting(compiled=()),
+    "compiled for 1": Setting(compiled=(1,)),
+    "compiled for 1, 2 and 4": Setting(compiled=(1, 2, 4)),
+    "compiled for 1, 4 and 16": Setting(compiled=(1, 4, 16)),
     "one instance": Setting(instances=1),
     "one at a time, every core": Setting(one_at_a_time=True),
     "two at once, every core each": Setting(shared_threads=len(os.sched_getaffinity(0))),

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 
 from densescan.tasks import XRAY
 
+from ..server_side import family
 from ..ways import Target, opened
 
 HOST = "127.0.0.1"
@@ -93,18 +94,64 @@ def measure(
     Raises:
         RuntimeError: It does not start; the message has the end of its log.
     """
-    with running(name, repository, files) as url:
-        targets = {"peer": Target(PEERS[name].way, XRAY.name, url, files), **own}
+    with running(name, repository, files) as peer:
         turns = [
-            {str(number): {who: press(target, number) for who, target in targets.items()} for number in callers}
+            {
+                str(number): {
+                    "peer": press(Target(PEERS[name].way, XRAY.name, peer.url, files), number),
+                    **_meanwhile(peer, press, own, number),
+                }
+                for number in callers
+            }
             for _ in range(rounds)
         ]
     return {"how": PEERS[name].how, "rounds": turns}
 
 
+def _meanwhile(
+    peer: Running, press: Callable[[Target, int], dict[str, Any]], own: Mapping[str, Target], callers: int
+) -> dict[str, dict[str, Any]]:
+    """The served models' turn, for which the peer is held.
+
+    LitServe looks for work all the time, and takes a tenth of two cores while it has none. The served models, when they
+    are idle, take nothing that could be measured.
+    """
+    with peer.held():
+        return {who: press(target, callers) for who, target in own.items()}
+
+
+@dataclass(frozen=True)
+class Running:
+    """A peer that answers.
+
+    Attributes:
+        url: ``host:port``.
+        pid: Of the process that started all of its others.
+    """
+
+    url: str
+    pid: int
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """None of its processes computes meanwhile."""
+        processes = family(self.pid)
+        _send(processes, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            _send(processes, signal.SIGCONT)
+
+
+def _send(processes: Sequence[int], number: signal.Signals) -> None:
+    for process in processes:
+        with suppress(ProcessLookupError):  # it has ended meanwhile
+            os.kill(process, number)
+
+
 @contextmanager
-def running(name: str, repository: Path, files: tuple[str, ...]) -> Iterator[str]:
-    """A peer that answers, as ``host:port``."""
+def running(name: str, repository: Path, files: tuple[str, ...]) -> Iterator[Running]:
+    """Start a peer, and stop it at the end."""
     from server.environment import free_ports
 
     (port,) = free_ports(HOST, 1)
@@ -117,7 +164,7 @@ def running(name: str, repository: Path, files: tuple[str, ...]) -> Iterator[str
         )
         try:
             _wait(process, Target(PEERS[name].way, XRAY.name, f"{HOST}:{port}", files), log)
-            yield f"{HOST}:{port}"
+            yield Running(f"{HOST}:{port}", process.pid)
         finally:
             _stop(process)
 

@@ -25,7 +25,7 @@ class Network:
     """The network; the batches are made of what comes together."""
 
     def __init__(self) -> None:
-        self._network = RawNetwork(XRAY, Path(os.environ[_REPOSITORY]))
+        self._network = RawNetwork(XRAY, Path(os.environ[_REPOSITORY]), any_size=True)
 
     @bentoml.api(batchable=True, max_batch_size=MAX_BATCH_SIZE, max_latency_ms=20_000)
     def classify(self, images: np.ndarray) -> np.ndarray:

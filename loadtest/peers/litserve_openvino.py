@@ -24,7 +24,7 @@ class Classifier(litserve.LitAPI):
 
     def setup(self, device: str) -> None:
         """Load the network, in the worker."""
-        self._network = RawNetwork(XRAY, self._repository)
+        self._network = RawNetwork(XRAY, self._repository, any_size=True)
 
     def decode_request(self, request: dict[str, str]) -> Any:
         """JSON to a picture; its queue between processes does not take the file of a form."""

@@ -64,10 +64,10 @@ def backend_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     """The backend densescan_openvino, imported as Triton does, with its settings class beside it."""
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", fake_pb_utils)
     monkeypatch.syspath_prepend(str(copy_backend("densescan_openvino", tmp_path)))
-    for name in ("model", "batched_backend"):
+    for name in ("model", "batched_backend", "compiling"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     yield importlib.import_module("model")
-    for name in ("model", "batched_backend"):
+    for name in ("model", "batched_backend", "compiling"):
         sys.modules.pop(name, None)
 
 

@@ -2,6 +2,11 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from email.parser import BytesParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,6 +18,7 @@ import pytest
 from densescan.tasks import XRAY
 from loadtest import peers, tables
 from loadtest.pictures import write_phantoms
+from loadtest.server_side import cpu_s, family
 from loadtest.ways import Target, opened, served_files
 
 
@@ -80,6 +86,28 @@ def test_all_means_those_that_are_installed(monkeypatch: pytest.MonkeyPatch) -> 
         peers.chosen("litserve")
     with pytest.raises(ValueError, match="unknown peer 'nginx'"):
         peers.chosen("nginx")
+
+
+def test_a_peer_that_is_held_computes_nothing_and_goes_on_afterwards() -> None:
+    """Nor do the processes that it has started."""
+    busy = "while True: pass"
+    code = f"import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', {busy!r}])\n{busy}"
+    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    try:
+        deadline = time.monotonic() + 20
+        while len(family(process.pid)) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        with peers.Running("nobody", process.pid).held():
+            held = cpu_s(process.pid)
+            time.sleep(0.5)
+            assert cpu_s(process.pid) == pytest.approx(held, abs=0.02)
+        while cpu_s(process.pid) < held + 0.1:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def test_every_peer_is_a_program_of_this_package() -> None:

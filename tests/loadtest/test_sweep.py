@@ -31,7 +31,7 @@ def test_every_other_setting_changes_something(name: str) -> None:
 
 def test_a_setting_reaches_every_value_that_it_names() -> None:
     changed = config()
-    Setting(3, True, 1, 2, 700, True, "THROUGHPUT", 4).apply(changed)
+    Setting(3, True, 1, 2, 700, True, "THROUGHPUT", 4, (2, 4), (1, 2)).apply(changed)
     (group,) = changed.instance_group
     (cores,) = group.rate_limiter.resources
     assert (group.count, cores.name, cores.count, getattr(cores, "global")) == (3, "cores", 1, True)
@@ -39,12 +39,14 @@ def test_a_setting_reaches_every_value_that_it_names() -> None:
     assert {key: changed.parameters[key].string_value for key in changed.parameters} | {"operating_point": ""} == {
         "INFERENCE_NUM_THREADS": "1",
         "SHARED_NUM_THREADS": "2",
+        "FIXED_BATCH_SIZES": "1,2",
         "PERFORMANCE_HINT": "THROUGHPUT",
         "NUM_STREAMS": "1",
         "ENABLE_CPU_PINNING": "YES",
         "operating_point": "",
     }
     assert max(warmup.batch_size for warmup in changed.model_warmup) == 4
+    assert list(changed.dynamic_batching.preferred_batch_size) == [2, 4]
 
 
 def test_the_table_and_the_plot_have_every_setting(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from server.repository import config_path, read_config
 
 from . import fake_pb_utils, tiny
 
-_BACKEND_MODULES = ("model", "batched_backend", "answer_counts")
+_BACKEND_MODULES = ("model", "batched_backend", "answer_counts", "compiling")
 
 
 @pytest.fixture(scope="session")

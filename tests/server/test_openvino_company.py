@@ -96,7 +96,8 @@ def test_alone_and_in_company_it_answers_alike_with_the_threads_that_it_should_h
     monkeypatch.setattr(module, "available_cores", lambda: 2)
     monkeypatch.setattr("batched_backend.available_cores", lambda: 2)  # what Settings.threads asks
     used: list[int] = []
-    make = module.runner
+    compiling = sys.modules["compiling"]
+    make = compiling.runner
 
     def watched(compiled, settings):
         run, threads = make(compiled, settings), int(compiled.get_property("INFERENCE_NUM_THREADS"))
@@ -107,7 +108,7 @@ def test_alone_and_in_company_it_answers_alike_with_the_threads_that_it_should_h
 
         return counted
 
-    monkeypatch.setattr(module, "runner", watched)
+    monkeypatch.setattr(compiling, "runner", watched)
     backend = module.TritonPythonModel()
     changes = {"parameters": {"INFERENCE_PRECISION": {"string_value": "f32"}}, "instance_group": [{"count": 2}]}
     backend.initialize(arguments(tiny_repository / "tiny", "cpu", **changes))

@@ -54,14 +54,17 @@ def save(model: onnx.ModelProto, folder: Path) -> None:
 
 
 def write_repository(root: Path, delay_us: int = 100_000) -> Path:
-    """Two models, `tiny` and `tiny_pair`, with both profiles; the delay makes batches of what comes together."""
+    """Two models, `tiny` and `tiny_pair`, with both profiles; the delay makes batches of what comes together.
+
+    OpenVINO compiles `tiny` for any batch size and `tiny_pair` for two of its own.
+    """
     image = f'{{ name: "image" data_type: TYPE_UINT8 format: FORMAT_NHWC dims: [ {SIDE}, {SIDE}, 3 ] }}'
     index = '{ name: "class_index" data_type: TYPE_INT32 dims: [ 1 ] }'
     probabilities = f'{{ name: "probabilities" data_type: TYPE_FP32 dims: [ {CLASSES} ] }}'
     heatmap = '{ name: "heatmap" data_type: TYPE_FP32 dims: [ 2 ] }'
-    for name, network, inputs, outputs in (
-        ("tiny", single(), image, probabilities),
-        ("tiny_pair", pair(), f"{image}, {index}", f"{probabilities}, {heatmap}"),
+    for name, network, inputs, outputs, sizes in (
+        ("tiny", single(), image, probabilities, ""),
+        ("tiny_pair", pair(), f"{image}, {index}", f"{probabilities}, {heatmap}", "1,2"),
     ):
         folder = root / name
         save(network, folder / "1")
@@ -78,6 +81,7 @@ def write_repository(root: Path, delay_us: int = 100_000) -> Path:
                 parameters {{ key: "INFERENCE_NUM_THREADS" value {{ string_value: "1" }} }}
                 # Otherwise a CPU that has bf16 calculates in it, to three digits.
                 parameters {{ key: "INFERENCE_PRECISION" value {{ string_value: "f32" }} }}
+                parameters {{ key: "FIXED_BATCH_SIZES" value {{ string_value: "{sizes}" }} }}
                 parameters {{ key: "intra_op_thread_count" value {{ string_value: "1" }} }}
             """)
     return root

@@ -74,7 +74,7 @@ class Settings:
         """Parse Triton's arguments."""
         config = json.loads(args["model_config"])
         filename = config.get("default_model_filename") or default_filename
-        parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
+        parameters = {key: value.get("string_value", "") for key, value in config.get("parameters", {}).items()}
         return cls(
             model_file=Path(args["model_repository"], args["model_version"], filename),
             inputs=tuple(TensorSpec.from_config(entry) for entry in config["input"]),

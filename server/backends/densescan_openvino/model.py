@@ -7,6 +7,7 @@ container, with the ``openvino`` package installed, and a model's config may say
 =====================  ============  ==================================================
 ``INFERENCE_NUM_THREADS``  ``"0"``       of an inference that is alone; 0: every core that the process may use
 ``SHARED_NUM_THREADS``     ``"0"``       of one in company; 0: the cores divided by the model's instances
+``FIXED_BATCH_SIZES``      none          sizes to compile for, such as ``1,4``; none: any, see ``compiling.py``
 ``PERFORMANCE_HINT``       ``LATENCY``   LATENCY or THROUGHPUT
 ``NUM_STREAMS``            ``"1"``       inferences at once; Triton sends one at a time
 ``ENABLE_CPU_PINNING``     ``"NO"``      YES ties each thread to a core, whoever else needs that core
@@ -26,6 +27,7 @@ import numpy as np
 import openvino as ov
 import triton_python_backend_utils as pb_utils
 from batched_backend import Array, Arrays, BatchedBackend, Run, Settings, TensorSpec, available_cores
+from compiling import THREADS, compile_for, fixed_sizes
 
 
 class TritonPythonModel(BatchedBackend):
@@ -37,18 +39,17 @@ class TritonPythonModel(BatchedBackend):
         """Compile the network for the CPU."""
         core, chosen = ov.Core(), properties(settings)
         model = core.read_model(settings.model_file)
-        alone = core.compile_model(model, "CPU", chosen)
         for spec in settings.inputs:
-            _check(spec, alone.input, "input", settings)
+            _check(spec, model.input, "input", settings)
         for spec in settings.outputs:
-            _check(spec, alone.output, "output", settings)
-        run_alone = runner(alone, settings)
-        few = shared_threads(settings)
-        if few >= int(chosen["INFERENCE_NUM_THREADS"]):
+            _check(spec, model.output, "output", settings)
+        many, few = int(chosen[THREADS]), shared_threads(settings)
+        if few >= many:
+            (run_alone,) = compile_for(core, model, settings, chosen, [many])
             return run_alone
-        run_shared = runner(core.compile_model(model, "CPU", {**chosen, "INFERENCE_NUM_THREADS": str(few)}), settings)
-        for size in {1, max(1, settings.max_batch_size)}:  # Triton's own warm-up finds each instance alone
-            run_shared(_zeros(settings, size))
+        run_alone, run_shared = compile_for(core, model, settings, chosen, [many, few])
+        for size in {1, *fixed_sizes(settings), max(1, settings.max_batch_size)}:
+            run_shared(_zeros(settings, size))  # Triton's own warm-up finds each instance alone
         company = Company()
 
         def run(batch: Mapping[str, Array]) -> Arrays:
@@ -56,19 +57,6 @@ class TritonPythonModel(BatchedBackend):
                 return run_shared(batch) if others else run_alone(batch)
 
         return run
-
-
-def runner(compiled: ov.CompiledModel, settings: Settings) -> Run:
-    """One inference of a compiled network."""
-    request = compiled.create_infer_request()
-    outputs = {spec.name: compiled.output(spec.name) for spec in settings.outputs}
-
-    def run(batch: Mapping[str, Array]) -> Arrays:
-        # share_inputs: the network reads the arrays where they lie. The outputs are small, and copied.
-        results = request.infer(batch, share_inputs=True)
-        return {name: results[port] for name, port in outputs.items()}
-
-    return run
 
 
 def shared_threads(settings: Settings) -> int:
@@ -120,7 +108,7 @@ class Company:
 def properties(settings: Settings) -> dict[str, str]:
     """OpenVINO's properties for the parameters of a model config."""
     chosen = {
-        "INFERENCE_NUM_THREADS": str(settings.threads("INFERENCE_NUM_THREADS")),
+        THREADS: str(settings.threads(THREADS)),
         "PERFORMANCE_HINT": settings.parameters.get("PERFORMANCE_HINT", "LATENCY"),
         "NUM_STREAMS": settings.parameters.get("NUM_STREAMS", "1"),
         # Triton, and often the client, share the cores: a thread tied to a busy one keeps all the others waiting.
