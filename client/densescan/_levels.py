@@ -17,6 +17,9 @@ _DEPTHS = (8, 10, 12, 14, 16)
 # Between 1 and this the largest level of a float array fits neither 0..1 nor 0..255.
 _SMALLEST_WHITE = 16.0
 
+# Pixels of a picture, evenly spread, that are looked at first.
+_A_FEW = (8, 8)
+
 _EXPECTED = "Expected: uint8 0..255, uint16 0..65535, float 0..1 or float 0..255; low is black"
 
 
@@ -132,6 +135,8 @@ def scale_to_8_bits(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 def check_not_constant(image: Image.Image) -> None:
     """Refuse a picture (mode ``L``) without anything on it."""
-    low, high = image.getextrema()
+    low, high = image.resize(_A_FEW, Image.Resampling.NEAREST).getextrema()
+    if low == high:  # as those few are; of almost every picture they differ, and the others need no look
+        low, high = image.getextrema()
     if low == high:
         raise NotAPicture(f"all pixels have the same level ({low:g}): there is nothing to classify")

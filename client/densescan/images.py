@@ -102,13 +102,15 @@ def read_bytes(source: ImageSource, *, max_bytes: int = MAX_FILE_BYTES) -> bytes
 
 def _read_path(path: Path, name: str, max_bytes: int) -> bytes:
     try:
-        if path.is_dir():
-            raise InvalidImage(name, "is a directory; pass the files in it one by one")
         with path.open("rb") as file:
-            return file.read(max_bytes + 1)
+            # What is asked for is set aside beforehand, and the limit is large. Pipes and the like tell no size.
+            size = os.fstat(file.fileno()).st_size or max_bytes
+            return file.read(min(size, max_bytes) + 1)
     except FileNotFoundError as error:
         raise InvalidImage(name, "no such file") from error
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        if isinstance(error, OSError) and path.is_dir():
+            raise InvalidImage(name, "is a directory; pass the files in it one by one") from error
         raise InvalidImage(name, f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 

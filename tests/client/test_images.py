@@ -179,6 +179,13 @@ def test_other_arrays_are_refused_with_the_reason(array: npt.NDArray[Any], reaso
         open_grey(array)
 
 
+@pytest.mark.parametrize("place", [(0, 0), (17, 40), (63, 63)])
+def test_one_pixel_that_differs_makes_a_picture(place: tuple[int, int]) -> None:
+    levels = np.full((64, 64), 7, np.uint8)
+    levels[place] = 200
+    assert open_grey(levels).getextrema() == (7, 200)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
