@@ -1,4 +1,4 @@
-"""What grey a stored value of a DICOM picture stands for, as a table of all 65,536 of them. No I/O.
+"""What grey a stored value of a DICOM picture stands for, as a table of them. No I/O.
 
 Stored value, rescale or modality table, window or VOI table, MONOCHROME1 inverted: in this order,
 by DICOM PS3.3 C.11 and PS3.14.
@@ -27,15 +27,16 @@ def grey_table(frame: Elements, stored: npt.NDArray[np.uint16]) -> npt.NDArray[n
             a picture without a window.
 
     Returns:
-        uint8 [65536], indexed by the stored value's bit pattern.
+        uint8, indexed by the stored value's bit pattern, and as long as the largest of these takes: most detectors
+        use 12 of 16 bits, and in a series of small frames the tables take longer than the frames.
     """
     signed = frame.number("PixelRepresentation", 0) == 1
-    patterns = np.arange(_VALUES, dtype=np.uint16)
+    patterns = np.arange(int(stored.max()) + 1, dtype=np.uint16)
     values = (patterns.view(np.int16) if signed else patterns).astype(np.float64)
     padding = _padding(frame, values, signed)
-    occurs = np.bincount(stored.ravel(), minlength=_VALUES).astype(bool) & ~padding
+    occurs = np.bincount(stored.ravel(), minlength=len(values)).astype(bool) & ~padding
     if not occurs.any():
-        return np.zeros(_VALUES, np.uint8)
+        return np.zeros(len(values), np.uint8)
     share = _window(frame, _rescale(frame, values, signed), occurs, signed)
     grey: npt.NDArray[np.uint8] = np.rint(np.clip(share, 0, 1) * 255).astype(np.uint8)
     if frame.text("PhotometricInterpretation") == "MONOCHROME1":
@@ -68,7 +69,7 @@ def palette_table(dataset: Any, dtype: np.dtype[Any]) -> npt.NDArray[np.uint8]:
 def _padding(frame: Elements, values: _Values, signed: bool) -> npt.NDArray[np.bool_]:
     ends = frame.numbers("PixelPaddingValue", signed=signed)[:1]
     if not ends:
-        return np.zeros(_VALUES, np.bool_)
+        return np.zeros(len(values), np.bool_)
     ends += frame.numbers("PixelPaddingRangeLimit", signed=signed)[:1]
     return (values >= min(ends)) & (values <= max(ends))
 
