@@ -11,6 +11,11 @@ from .tables import Rows, all_rows
 
 PLOT = "benchmarks.svg"
 COMMAND = "python -m loadtest.bench --write-docs"
+_WITHOUT_INT8 = (
+    "**This processor has none of the instructions that networks in int8 are made for** (VNNI, AMX). With them the "
+    "network takes a fraction of this time, and what the client and Triton take weighs more: ratios to the network "
+    "alone are lower there, and those to Keras, which computes in float32, higher."
+)
 
 
 def markdown(report: Mapping[str, Any]) -> str:
@@ -22,12 +27,13 @@ def markdown(report: Mapping[str, Any]) -> str:
         "# Benchmarks",
         f"Written by `{COMMAND}`{others}; run it to have the figures of your machine. Nothing here is typed by hand.",
         f"Machine: {machine.describe()}. Client, server and network share its cores. Versions: {versions}.",
+        *([_WITHOUT_INT8] if machine.lacks_int8 else []),
         f"Pictures: {report['pictures']}. Network: DenseNet-121 in int8 (OpenVINO), the file that is served.",
         "What is compared takes turns, round by round, so that whatever else the machine does slows all of it alike; "
         "ratios are taken within a round. Percentiles are samples, never interpolated. Requests by the clock come at "
         "random (Poisson), and their latency counts from the time at which they were to be sent.",
         f"![Throughput and latency]({PLOT})",
-        *map(_section, all_rows(report)),
+        *map(section, all_rows(report)),
     ]
     if report["skipped"]:
         parts.append("\n".join(["## Not measured", "", *(f"- {k}: {v}" for k, v in report["skipped"].items())]))
@@ -58,6 +64,13 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
         right.plot(shares, latencies, style, marker="o", label=mark, color="tab:blue")
     right.set(xlabel=f"load, % of {report['capacity']:.0f}/s", ylabel="ms from the intended send time", yscale="log")
     right.legend()
+    save(figure, path)
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a figure so that the same figures give the same file, and a reader sees the old one or the new one."""
+    from matplotlib import pyplot as plt
+
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"new-{path.name}")
     figure.savefig(beside, metadata={"Date": None} if path.suffix == ".svg" else None)
@@ -65,7 +78,8 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
     beside.replace(path)
 
 
-def _section(rows: Rows) -> str:
+def section(rows: Rows) -> str:
+    """Rows as a part of a document."""
     lines = [
         f"## {rows.title}",
         "",

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 _INSTRUCTIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "sve")
+_FOR_INT8 = {"avx_vnni", "avx512_vnni", "amx_int8"}
 _PACKAGES = ("nvidia-pytriton", "tritonclient", "openvino", "numpy", "pillow", "grpcio")
 
 
@@ -30,10 +31,19 @@ class Machine:
     busy: float
     versions: dict[str, str]
 
-    def describe(self) -> str:
-        """One line for a person."""
+    @property
+    def lacks_int8(self) -> bool:
+        """It is an x86 processor without the instructions that networks in int8 are made for."""
+        return "avx2" in self.instructions and not _FOR_INT8.intersection(self.instructions)
+
+    def shape(self) -> str:
+        """What it is, in a few words."""
         kinds = ", ".join(self.instructions) or "no vector instructions of note"
-        return f"{self.cores} cores, {self.processor} ({kinds}), load before the run {self.busy:.1f}"
+        return f"{self.cores} cores, {self.processor} ({kinds})"
+
+    def describe(self) -> str:
+        """One line for a person, about a run that began when this was noted."""
+        return f"{self.shape()}, load before the run {self.busy:.1f}"
 
 
 def this_machine() -> Machine:

@@ -2,6 +2,7 @@
 
 python -m loadtest.sweep                     every setting, three rounds; a table, and a plot
 python -m loadtest.sweep --only "as shipped" --only "one instance"
+python -m loadtest.sweep --write-docs        also docs/TUNING.md and its plot
 """
 
 from __future__ import annotations
@@ -13,26 +14,30 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import typer
 from google.protobuf import text_format
-from rich.table import Table
 
 from densescan.tasks import TASKS, Task, get_task
 from server import EmbeddedTriton, ServerStartError
 from server.embedded import DEFAULT_REPOSITORY
 from server.repository import ModelConfig, RepositoryModel, read_repository
 
+from .bench import DOCS, write_aside
 from .console import err, out, run
+from .document import save, section
 from .figures import Spread, difference, mean_batch, median
-from .machine import this_machine
+from .machine import Machine, this_machine
 from .pictures import write_phantoms
 from .processes import CallersProcess
 from .server_side import Counters
+from .tables import Rows, table
 from .ways import Load, Target, served_files
 
 CALLERS = (1, 2, 4, 16)
+PLOT = "tuning.svg"
+COMMAND = "python -m loadtest.sweep --write-docs"
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,16 @@ SETTINGS: dict[str, Setting] = {
 }
 
 
+WHY = {
+    "any batch size": "the network compiled once, for batches of any size, as OpenVINO does by itself",
+    "compiled for 1": "other batches are run one picture at a time",
+    "one instance": "a request that comes between two batches can lie for half a second",
+    "one at a time, every core": "an instance waits until no other computes",
+    "two at once, every core each": "their threads wait for one another at each layer",
+}
+"""What there is to know about a setting, besides its name."""
+
+
 @dataclass(frozen=True)
 class Point:
     """One load on one setting, in one round."""
@@ -126,9 +141,13 @@ class Point:
     mean_batch: float
 
 
+Points: TypeAlias = dict[str, dict[int, list[Point]]]
+"""By setting and number of callers, one for each round."""
+
+
 def sweep(
     task: Task, repository: Path, names: Sequence[str], rounds: int, seconds: float, say: Callable[[str], None]
-) -> dict[str, dict[int, list[Point]]]:
+) -> Points:
     """Measure settings by name and number of callers, one point for each round.
 
     In every round each setting has its turn, with a server of its own that is alone on the machine.
@@ -137,7 +156,7 @@ def sweep(
         ServerStartError: The server cannot start.
     """
     (model,) = read_repository(repository, "cpu", [task.classifier])
-    points: dict[str, dict[int, list[Point]]] = {name: {callers: [] for callers in CALLERS} for name in names}
+    points: Points = {name: {callers: [] for callers in CALLERS} for name in names}
     with tempfile.TemporaryDirectory() as folder, CallersProcess() as process:
         files = served_files(write_phantoms(task, Path(folder, "pictures")))
         variants = {
@@ -178,27 +197,42 @@ def measure(process: CallersProcess, target: Target, callers: int, seconds: floa
     return Point(outcome.per_second, median(ms), ms[int(0.99 * (len(ms) - 1))], mean_batch(executed))
 
 
-def table(points: dict[str, dict[int, list[Point]]]) -> Table:
+def rows(points: Points) -> Rows:
     """Medians over the rounds; the spread is that of the throughput."""
-    table = Table(title="Pictures/s (middle half); median ms; mean batch", title_justify="left", box=None)
-    table.add_column("setting")
-    for callers in CALLERS:
-        table.add_column(f"{callers} callers" if callers > 1 else "1 caller", justify="right")
+    heads = ("setting", *(f"{callers} callers" if callers > 1 else "1 caller" for callers in CALLERS))
+    lines = []
     for name, by_callers in points.items():
         cells = []
         for rounds in by_callers.values():
             rate = Spread.of([point.per_second for point in rounds])
             ms, batch = median([point.median_ms for point in rounds]), median([point.mean_batch for point in rounds])
             cells.append(f"{rate:.0f}; {ms:.1f} ms; {batch:.1f}")
-        table.add_row(name, *cells)
-    return table
+        lines.append((name, *cells))
+    return Rows("Pictures/s (middle half); median ms; mean batch", heads, tuple(lines))
 
 
-def draw(points: dict[str, dict[int, list[Point]]], path: Path) -> None:
+def markdown(points: Points, task: Task, machine: Machine) -> str:
+    """docs/TUNING.md."""
+    described = "".join(f"- *{name}*: {WHY[name]}\n" for name in points if name in WHY)
+    parts = [
+        "# How the settings of the CPU profile were chosen",
+        f"Written by `{COMMAND}`; run it to have the figures of your machine. Nothing here is typed by hand.",
+        f"Machine: {machine.shape()}. Client, server and network share its cores. Each setting has a server "
+        "of its own, alone on the machine, and its turn in every round. *As shipped* is what "
+        f"`model_repository/{task.classifier}/configs/cpu.pbtxt` says; every other setting changes one thing of it.",
+        f"![Throughput by setting]({PLOT})",
+        section(rows(points)),
+        described,
+    ]
+    return "\n\n".join(part.rstrip() for part in parts if part) + "\n"
+
+
+def draw(points: Points, path: Path) -> None:
     """Throughput by setting, one group of bars for each number of callers."""
     import matplotlib
 
     matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "densescan"
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(9, 0.5 * len(points) + 2), layout="constrained")
@@ -212,9 +246,7 @@ def draw(points: dict[str, dict[int, list[Point]]], path: Path) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("pictures a second, median of the rounds, and the middle half")
     axes.legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
-    plt.close(figure)
+    save(figure, path)
 
 
 def main(
@@ -231,6 +263,9 @@ def main(
         "runs/sweep.json"
     ),
     plot: Annotated[Path, typer.Option(metavar="FILE", help="Plot: .svg or .png.")] = Path("runs/sweep.svg"),
+    write_docs: Annotated[
+        bool, typer.Option("--write-docs", help="Write docs/TUNING.md and its plot from this run.")
+    ] = False,
 ) -> None:
     """Measure the settings of the CPU profile under the same load."""
     names = list(only or SETTINGS)
@@ -238,6 +273,7 @@ def main(
         raise typer.BadParameter(
             f"{', '.join(sorted(unknown))}: choose among {', '.join(SETTINGS)}", param_hint="--only"
         )
+    machine = this_machine()
     try:
         with err.status("starting") as status:
             points = sweep(get_task(task), model_repository, names, rounds, seconds, lambda what: status.update(what))
@@ -248,14 +284,15 @@ def main(
         name: {str(callers): [asdict(point) for point in measured] for callers, measured in by_callers.items()}
         for name, by_callers in points.items()
     }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(
-        json.dumps({"machine": asdict(this_machine()), "points": plain}, indent=1) + "\n", encoding="utf-8"
-    )
+    write_aside(output, json.dumps({"machine": asdict(machine), "points": plain}, indent=1) + "\n")
     draw(points, plot)
-    out.print(this_machine().describe(), style="dim", markup=False)
-    out.print(table(points))
+    out.print(machine.describe(), style="dim", markup=False)
+    out.print(table(rows(points)))
     out.print(f"figures: {output}, plot: {plot}", markup=False)
+    if write_docs:
+        draw(points, DOCS / PLOT)
+        write_aside(DOCS / "TUNING.md", markdown(points, get_task(task), machine))
+        err.print(f"wrote {DOCS.name}/TUNING.md and {DOCS.name}/{PLOT}", style="dim")
 
 
 if __name__ == "__main__":

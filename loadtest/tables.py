@@ -43,13 +43,17 @@ class Rows:
 
 def all_tables(report: Mapping[str, Any]) -> Iterator[Table]:
     """Every part of the report, for the terminal."""
-    for rows in all_rows(report):
-        table = Table(title=rows.title, title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for number, head in enumerate(rows.heads):
-            table.add_column(head, justify="right" if number else "left")
-        for cells in rows.cells:
-            table.add_row(*cells)
-        yield table
+    return map(table, all_rows(report))
+
+
+def table(rows: Rows) -> Table:
+    """Rows for the terminal."""
+    table = Table(title=rows.title, title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for number, head in enumerate(rows.heads):
+        table.add_column(head, justify="right" if number else "left")
+    for cells in rows.cells:
+        table.add_row(*cells)
+    return table
 
 
 def all_rows(report: Mapping[str, Any]) -> Iterator[Rows]:

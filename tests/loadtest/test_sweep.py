@@ -6,6 +6,7 @@ import pytest
 
 from densescan.tasks import XRAY
 from loadtest import sweep
+from loadtest.machine import this_machine
 from loadtest.sweep import SETTINGS, SHIPPED, Point, Setting
 from server.repository import config_path, read_config, read_repository
 
@@ -54,11 +55,25 @@ def test_the_table_and_the_plot_have_every_setting(tmp_path: Path) -> None:
         name: {callers: [Point(100 + turn, 10, 20, 2) for turn in range(3)] for callers in sweep.CALLERS}
         for name in ("a", "b")
     }
-    table = sweep.table(points)
-    assert list(table.columns[0].cells) == ["a", "b"]
-    assert next(iter(table.columns[1].cells)) == "101 (100 to 102); 10.0 ms; 2.0"
+    rows = sweep.rows(points)
+    assert [cells[0] for cells in rows.cells] == ["a", "b"]
+    assert rows.cells[0][1] == "101 (100 to 102); 10.0 ms; 2.0"
     sweep.draw(points, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_document_has_the_table_and_says_what_a_setting_is() -> None:
+    points = {
+        name: {callers: [Point(100, 10, 20, 2)] for callers in sweep.CALLERS} for name in (SHIPPED, "any batch size")
+    }
+    text = sweep.markdown(points, XRAY, this_machine())
+    assert "| as shipped | 100" in text
+    assert f"\n- *any batch size*: {sweep.WHY['any batch size']}\n" in text
+    assert "configs/cpu.pbtxt" in text
+
+
+def test_only_settings_that_there_are_are_described() -> None:
+    assert sweep.WHY.keys() <= SETTINGS.keys()
 
 
 @pytest.mark.triton
