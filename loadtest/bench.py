@@ -1,6 +1,6 @@
 """Everything that can be said about the serving speed of this machine, in one run.
 
-python -m loadtest.bench                     about five minutes; tables, and a JSON file
+python -m loadtest.bench                     about five minutes, more on a slow machine; tables, and a JSON file
 python -m loadtest.bench --quick             a look, in about one minute
 python -m loadtest.bench --write-docs        also docs/BENCHMARKS.md and its plot
 python -m loadtest.bench --peers all         also what else one could have served with

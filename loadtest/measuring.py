@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,18 +37,33 @@ EXPLAINING = (1, 8)
 
 @dataclass(frozen=True)
 class Plan:
-    """How long everything takes."""
+    """How long everything takes.
+
+    Attributes:
+        seconds: Of a load by callers that wait.
+        warm_up_s: Before each load.
+        rounds: In which all that is compared has its turn.
+        turns: Calls of each kind of one caller.
+        open_s: Of a load by the clock.
+        pictures: That a load should have at least: batches come in lumps, and in a few of them nothing can be read.
+    """
 
     seconds: float = 3.0
     warm_up_s: float = 0.7
     rounds: int = 4
     turns: int = 300
     open_s: float = 8.0
+    pictures: int = 200
 
     @classmethod
     def quick(cls) -> Plan:
         """A look: the figures scatter."""
-        return cls(seconds=1.0, warm_up_s=0.3, rounds=2, turns=50, open_s=2.0)
+        return cls(seconds=1.0, warm_up_s=0.3, rounds=2, turns=50, open_s=2.0, pictures=0)
+
+    def at(self, per_second: float) -> Plan:
+        """The plan for a machine whose network does so many pictures a second: longer on a slow one."""
+        longer = max(1.0, self.pictures / per_second / self.seconds)
+        return replace(self, seconds=self.seconds * longer, open_s=self.open_s * longer)
 
 
 @dataclass
@@ -119,9 +134,11 @@ def measure(repository: Path, plan: Plan, say: Callable[[str], None], peers: Seq
         files = {task.name: served_files(write_phantoms(task, Path(folder))) for task in tasks}
         arrays = [preprocess(file) for file in files[XRAY.name]]
         raw = RawNetwork(XRAY, repository)
-        report: dict[str, Any] = {"machine": vars(machine), "plan": vars(plan), "pictures": "224x224 grey JPEG, drawn"}
+        report: dict[str, Any] = {"machine": vars(machine), "pictures": "224x224 grey JPEG, drawn"}
         say("the network in this process")
         report["raw"] = {str(size): raw_per_second(raw, arrays, size, plan.seconds) for size in BATCH_SIZES}
+        plan = plan.at(max(report["raw"].values()))
+        report["plan"] = vars(plan)
         with EmbeddedTriton(repository, models=served) as triton, CallersProcess() as callers:
             bench = Bench(triton, callers, Counters(triton.grpc_url), files, plan, say)
             report["one_caller"] = one_caller(bench, raw, arrays)

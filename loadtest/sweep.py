@@ -199,7 +199,7 @@ def measure(process: CallersProcess, target: Target, callers: int, seconds: floa
 
 def rows(points: Points) -> Rows:
     """Medians over the rounds; the spread is that of the throughput."""
-    heads = ("setting", *(f"{callers} callers" if callers > 1 else "1 caller" for callers in CALLERS))
+    heads = ("setting", *map(_callers, CALLERS))
     lines = []
     for name, by_callers in points.items():
         cells = []
@@ -209,6 +209,10 @@ def rows(points: Points) -> Rows:
             cells.append(f"{rate:.0f}; {ms:.1f} ms; {batch:.1f}")
         lines.append((name, *cells))
     return Rows("Pictures/s (middle half); median ms; mean batch", heads, tuple(lines))
+
+
+def _callers(number: int) -> str:
+    return f"{number} callers" if number > 1 else "1 caller"
 
 
 def markdown(points: Points, task: Task, machine: Machine) -> str:
@@ -241,11 +245,11 @@ def draw(points: Points, path: Path) -> None:
         rates = [Spread.of([point.per_second for point in by_callers[callers]]) for by_callers in points.values()]
         errors = [[rate.median - rate.low for rate in rates], [rate.high - rate.median for rate in rates]]
         places = [place + number * height for place in range(len(points))]
-        axes.barh(places, [rate.median for rate in rates], height, xerr=errors, label=f"{callers} callers")
+        axes.barh(places, [rate.median for rate in rates], height, xerr=errors, label=_callers(callers))
     axes.set_yticks([place + 0.4 - height / 2 for place in range(len(points))], list(points))
     axes.invert_yaxis()
     axes.set_xlabel("pictures a second, median of the rounds, and the middle half")
-    axes.legend()
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     save(figure, path)
 
 

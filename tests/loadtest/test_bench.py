@@ -15,7 +15,7 @@ from loadtest import bench, document, latency, measuring, tables
 from loadtest.server_side import Counters, cpu_s, memory_mb
 
 # On a busy machine even a tiny network's answer can take a second.
-PLAN = measuring.Plan(seconds=1.5, warm_up_s=0.1, rounds=2, turns=10, open_s=0.4)
+PLAN = measuring.Plan(seconds=1.5, warm_up_s=0.1, rounds=2, turns=10, open_s=0.4, pictures=0)
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +25,14 @@ def report(repository_of_tiny_networks: Path) -> dict[str, Any]:
         patch.setattr(measuring, "BATCH_SIZES", (1, 4))
         measured = measuring.measure(repository_of_tiny_networks, PLAN, lambda what: None)
     return json.loads(json.dumps(measured))  # as it is read from a file
+
+
+def test_a_slow_network_is_pressed_for_longer() -> None:
+    plan = measuring.Plan(seconds=3.0, open_s=8.0, pictures=200)
+    assert plan.at(1000) == plan
+    slow = plan.at(20)
+    assert (slow.seconds, slow.open_s) == (10.0, pytest.approx(8 * 10 / 3))
+    assert measuring.Plan.quick().at(1) == measuring.Plan.quick()
 
 
 @pytest.mark.triton
