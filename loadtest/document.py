@@ -11,6 +11,10 @@ from .tables import Rows, all_rows
 
 PLOT = "benchmarks.svg"
 COMMAND = "python -m loadtest.bench --write-docs"
+_HELD = (
+    " Another server is stopped while the served models have their turn: LitServe looks for work all the time, and "
+    "would take a part of the machine from them."
+)
 _WITHOUT_INT8 = (
     "**This processor has none of the instructions that networks in int8 are made for** (VNNI, AMX). With them the "
     "network takes a fraction of this time, and what the client and Triton take weighs more: ratios to the network "
@@ -31,7 +35,8 @@ def markdown(report: Mapping[str, Any]) -> str:
         f"Pictures: {report['pictures']}. Network: DenseNet-121 in int8 (OpenVINO), the file that is served.",
         "What is compared takes turns, round by round, so that whatever else the machine does slows all of it alike; "
         "ratios are taken within a round. Percentiles are samples, never interpolated. Requests by the clock come at "
-        "random (Poisson), and their latency counts from the time at which they were to be sent.",
+        "random (Poisson), and their latency counts from the time at which they were to be sent."
+        + (_HELD if report.get("peers") else ""),
         f"![Throughput and latency]({PLOT})",
         *map(section, all_rows(report)),
     ]

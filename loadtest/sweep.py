@@ -10,6 +10,8 @@ from __future__ import annotations
 import copy
 import json
 import os
+import shlex
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -37,7 +39,6 @@ from .ways import Load, Target, served_files
 
 CALLERS = (1, 2, 4, 16)
 PLOT = "tuning.svg"
-COMMAND = "python -m loadtest.sweep --write-docs"
 
 
 @dataclass(frozen=True)
@@ -215,12 +216,12 @@ def _callers(number: int) -> str:
     return f"{number} callers" if number > 1 else "1 caller"
 
 
-def markdown(points: Points, task: Task, machine: Machine) -> str:
-    """docs/TUNING.md."""
+def markdown(points: Points, task: Task, machine: Machine, command: str) -> str:
+    """docs/TUNING.md; `command` is what wrote it."""
     described = "".join(f"- *{name}*: {WHY[name]}\n" for name in points if name in WHY)
     parts = [
         "# How the settings of the CPU profile were chosen",
-        f"Written by `{COMMAND}`; run it to have the figures of your machine. Nothing here is typed by hand.",
+        f"Written by `{command}`; run it to have the figures of your machine. Nothing here is typed by hand.",
         f"Machine: {machine.shape()}. Client, server and network share its cores. Each setting has a server "
         "of its own, alone on the machine, and its turn in every round. *As shipped* is what "
         f"`model_repository/{task.classifier}/configs/cpu.pbtxt` says; every other setting changes one thing of it.",
@@ -295,7 +296,8 @@ def main(
     out.print(f"figures: {output}, plot: {plot}", markup=False)
     if write_docs:
         draw(points, DOCS / PLOT)
-        write_aside(DOCS / "TUNING.md", markdown(points, get_task(task), machine))
+        command = shlex.join(["python", "-m", "loadtest.sweep", *sys.argv[1:]])
+        write_aside(DOCS / "TUNING.md", markdown(points, get_task(task), machine, command))
         err.print(f"wrote {DOCS.name}/TUNING.md and {DOCS.name}/{PLOT}", style="dim")
 
 

@@ -66,10 +66,11 @@ def test_the_document_has_the_table_and_says_what_a_setting_is() -> None:
     points = {
         name: {callers: [Point(100, 10, 20, 2)] for callers in sweep.CALLERS} for name in (SHIPPED, "any batch size")
     }
-    text = sweep.markdown(points, XRAY, this_machine())
+    text = sweep.markdown(points, XRAY, this_machine(), "python -m loadtest.sweep --rounds 1")
     assert "| as shipped | 100" in text
     assert f"\n- *any batch size*: {sweep.WHY['any batch size']}\n" in text
     assert "configs/cpu.pbtxt" in text
+    assert "`python -m loadtest.sweep --rounds 1`" in text
 
 
 def test_only_settings_that_there_are_are_described() -> None:
