@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .machine import Machine
+from .machine import Machine, lacks_int8
 from .tables import Rows, all_rows
 
 PLOT = "benchmarks.svg"
@@ -31,7 +31,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         "# Benchmarks",
         f"Written by `{COMMAND}`{others}; run it to have the figures of your machine. Nothing here is typed by hand.",
         f"Machine: {machine.describe()}. Client, server and network share its cores. Versions: {versions}.",
-        *([_WITHOUT_INT8] if machine.lacks_int8 else []),
+        *([_WITHOUT_INT8] if lacks_int8(machine.instructions) else []),
         f"Pictures: {report['pictures']}. Network: DenseNet-121 in int8 (OpenVINO), the file that is served.",
         "What is compared takes turns, round by round, so that whatever else the machine does slows all of it alike; "
         "ratios are taken within a round. Percentiles are samples, never interpolated. Requests by the clock come at "

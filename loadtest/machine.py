@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Collection
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -31,11 +32,6 @@ class Machine:
     busy: float
     versions: dict[str, str]
 
-    @property
-    def lacks_int8(self) -> bool:
-        """It is an x86 processor without the instructions that networks in int8 are made for."""
-        return "avx2" in self.instructions and not _FOR_INT8.intersection(self.instructions)
-
     def shape(self) -> str:
         """What it is, in a few words."""
         kinds = ", ".join(self.instructions) or "no vector instructions of note"
@@ -44,6 +40,11 @@ class Machine:
     def describe(self) -> str:
         """One line for a person, about a run that began when this was noted."""
         return f"{self.shape()}, load before the run {self.busy:.1f}"
+
+
+def lacks_int8(instructions: Collection[str]) -> bool:
+    """Whether these are of an x86 processor without the instructions that networks in int8 are made for."""
+    return "avx2" in instructions and not _FOR_INT8.intersection(instructions)
 
 
 def this_machine() -> Machine:

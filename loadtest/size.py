@@ -27,7 +27,7 @@ import typer
 
 from .bench import DOCS, write_aside
 from .console import err, out, run
-from .machine import Machine
+from .machine import Machine, lacks_int8
 
 RECORDED = DOCS / "BENCHMARKS.md"
 PAGE = DOCS / "SIZING.md"
@@ -143,6 +143,15 @@ def recorded(text: str) -> dict[str, Any]:
     }
 
 
+def _without_int8(about: str) -> str:
+    if not lacks_int8(re.findall(r"\w+", about)):
+        return ""
+    return (
+        "\n**It has none of the instructions that networks in int8 are made for** (VNNI, AMX); a processor that has them\n"
+        "does several times as much: measure on the kind that you will use."
+    )
+
+
 def page(report: Mapping[str, Any]) -> str:
     """docs/SIZING.md."""
     rates = {f"{limit:g}": limit for limit in _limits(report)}
@@ -175,7 +184,7 @@ Written by `python -m loadtest.size --write-docs` from [BENCHMARKS.md](BENCHMARK
 For your own machine: `python -m loadtest.bench`, then `python -m loadtest.size --bench runs/bench.json --per-day …`.
 
 A server here is the machine of the benchmark, with the CPU profile; the callers ran on it as well, so that a server
-with callers elsewhere does a little better. It has {report["about"]}.
+with callers elsewhere does a little better. It has {report["about"]}.{_without_int8(report["about"])}
 
 ## What one server keeps up with
 

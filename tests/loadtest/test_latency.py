@@ -15,7 +15,7 @@ from densescan.preprocessing import preprocess
 from densescan.tasks import TASKS
 from loadtest import latency
 from loadtest.latency import ARRAY, FILE, RAW, in_turns, summarise
-from loadtest.machine import Machine, this_machine
+from loadtest.machine import lacks_int8, this_machine
 from loadtest.pictures import pictures, write_phantoms
 from loadtest.raw import RawNetwork, batches, properties
 
@@ -78,8 +78,8 @@ def test_batches_go_round_through_the_pictures() -> None:
     ("instructions", "lacks"),
     [(("avx2",), True), (("avx2", "avx512f"), True), (("avx2", "avx_vnni"), False), (("asimd",), False), ((), False)],
 )
-def test_a_machine_knows_whether_int8_has_instructions_of_its_own(instructions: tuple[str, ...], lacks: bool) -> None:
-    assert Machine(2, "x", instructions, 0.0, {}).lacks_int8 is lacks
+def test_a_processor_without_instructions_for_int8_is_known(instructions: tuple[str, ...], lacks: bool) -> None:
+    assert lacks_int8(instructions) is lacks
 
 
 def test_a_machine_is_described_by_its_shape_alone() -> None:

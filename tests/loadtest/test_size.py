@@ -93,6 +93,12 @@ def test_what_is_recorded_is_read_as_the_benchmark_wrote_it() -> None:
         recorded("# Benchmarks\n")
 
 
+@pytest.mark.parametrize(("instructions", "warned"), [("avx2", True), ("avx2, avx512f, avx512_vnni", False)])
+def test_the_page_warns_of_a_processor_that_int8_has_no_instructions_on(instructions: str, warned: bool) -> None:
+    measured = {**recorded(RECORDED.read_text()), "about": f"2 cores, a processor ({instructions}), load 0.1"}
+    assert ("VNNI" in page(measured)) is warned
+
+
 def test_every_rate_of_the_recorded_benchmark_is_found() -> None:
     text = RECORDED.read_text()
     assert set(recorded(text)["open"]) == {"0.5", "0.8", "0.95", "1.2"}
