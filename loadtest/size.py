@@ -147,7 +147,7 @@ def _without_int8(about: str) -> str:
     if not lacks_int8(re.findall(r"\w+", about)):
         return ""
     return (
-        "\n**It has none of the instructions that networks in int8 are made for** (VNNI, AMX); a processor that has them\n"
+        "\n**It has none of the instructions that networks in int8 are made for** (VNNI, AMX); a processor with them\n"
         "does several times as much: measure on the kind that you will use."
     )
 
