@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,13 +48,7 @@ def markdown(report: Mapping[str, Any]) -> str:
 
 def draw(report: Mapping[str, Any], path: Path) -> None:
     """Throughput by callers against the network alone, and latency by load."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "densescan"
-    from matplotlib import pyplot as plt
-
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    figure, (left, right) = pyplot().subplots(1, 2, figsize=(11, 4), layout="constrained")
     callers = [int(number) for number in report["closed"]]
     points = list(report["closed"].values())
     best = max(report["raw"].values())
@@ -72,14 +67,21 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
     save(figure, path)
 
 
-def save(figure: Any, path: Path) -> None:
-    """Write a figure so that the same figures give the same file, and a reader sees the old one or the new one."""
-    from matplotlib import pyplot as plt
+def pyplot() -> Any:
+    """Matplotlib's, without a window, so that the same figures give the same file."""
+    import matplotlib
 
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "densescan"
+    return importlib.import_module("matplotlib.pyplot")
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a figure so that a reader sees the old file or the new one, and close it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"new-{path.name}")
     figure.savefig(beside, metadata={"Date": None} if path.suffix == ".svg" else None)
-    plt.close(figure)
+    pyplot().close(figure)
     beside.replace(path)
 
 

@@ -28,7 +28,7 @@ class RawNetwork:
         task: The task.
         repository: The model repository.
         any_size: Compile it once, for batches of any size, as OpenVINO's own examples do. Otherwise for each size that
-            is asked about, at the first time: nothing that serves it can be faster.
+            is asked about, at the first time: the best that one inference after the other can do.
 
     Raises:
         ServerStartError: The repository or the weights are missing.

@@ -28,7 +28,7 @@ from server.repository import ModelConfig, RepositoryModel, read_repository
 
 from .bench import DOCS, write_aside
 from .console import err, out, run
-from .document import save, section
+from .document import pyplot, save, section
 from .figures import Spread, difference, mean_batch, median
 from .machine import Machine, this_machine
 from .pictures import write_phantoms
@@ -127,7 +127,7 @@ WHY = {
     "compiled for 1": "other batches are run one picture at a time",
     "one instance": "a request that comes between two batches can lie for half a second",
     "one at a time, every core": "an instance waits until no other computes",
-    "two at once, every core each": "their threads wait for one another at each layer",
+    "two at once, every core each": "an inference in company has as many threads as one alone",
 }
 """What there is to know about a setting, besides its name."""
 
@@ -234,13 +234,7 @@ def markdown(points: Points, task: Task, machine: Machine, command: str) -> str:
 
 def draw(points: Points, path: Path) -> None:
     """Throughput by setting, one group of bars for each number of callers."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "densescan"
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(9, 0.5 * len(points) + 2), layout="constrained")
+    figure, axes = pyplot().subplots(figsize=(9, 0.5 * len(points) + 2), layout="constrained")
     height = 0.8 / len(CALLERS)
     for number, callers in enumerate(CALLERS):
         rates = [Spread.of([point.per_second for point in by_callers[callers]]) for by_callers in points.values()]

@@ -48,12 +48,12 @@ def all_tables(report: Mapping[str, Any]) -> Iterator[Table]:
 
 def table(rows: Rows) -> Table:
     """Rows for the terminal."""
-    table = Table(title=rows.title, title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="dim")
+    drawn = Table(title=rows.title, title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="dim")
     for number, head in enumerate(rows.heads):
-        table.add_column(head, justify="right" if number else "left")
+        drawn.add_column(head, justify="right" if number else "left")
     for cells in rows.cells:
-        table.add_row(*cells)
-    return table
+        drawn.add_row(*cells)
+    return drawn
 
 
 def all_rows(report: Mapping[str, Any]) -> Iterator[Rows]:

@@ -16,6 +16,7 @@ from densescan.tasks import IMAGE_SHAPE, TASKS, Task
 from server import EmbeddedTriton
 from server.backend_directory import copy_backend
 from tests.server import fake_pb_utils
+from tests.server.conftest import BACKEND_MODULES
 
 from .. import conftest as shared
 
@@ -64,10 +65,10 @@ def backend_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     """The backend densescan_openvino, imported as Triton does, with its settings class beside it."""
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", fake_pb_utils)
     monkeypatch.syspath_prepend(str(copy_backend("densescan_openvino", tmp_path)))
-    for name in ("model", "batched_backend", "compiling"):
+    for name in BACKEND_MODULES:
         monkeypatch.delitem(sys.modules, name, raising=False)
     yield importlib.import_module("model")
-    for name in ("model", "batched_backend", "compiling"):
+    for name in BACKEND_MODULES:
         sys.modules.pop(name, None)
 
 

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from server import EmbeddedTriton
-from server.backend_directory import copy_backend
+from server.backend_directory import BACKENDS, copy_backend
 from server.repository import config_path, read_config
 
 from . import fake_pb_utils, tiny
 
-_BACKEND_MODULES = ("model", "batched_backend", "answer_counts", "compiling")
+BACKEND_MODULES = sorted({module.stem for module in BACKENDS.glob("*/*.py")})
 
 
 @pytest.fixture(scope="session")
@@ -47,12 +47,12 @@ def import_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
 
     def load(name: str) -> types.ModuleType:
         monkeypatch.syspath_prepend(str(copy_backend(name, tmp_path)))
-        for module in _BACKEND_MODULES:
+        for module in BACKEND_MODULES:
             monkeypatch.delitem(sys.modules, module, raising=False)
         return importlib.import_module("model")
 
     yield load
-    for module in _BACKEND_MODULES:
+    for module in BACKEND_MODULES:
         sys.modules.pop(module, None)
 
 

@@ -48,7 +48,7 @@ class TritonPythonModel(BatchedBackend):
             (run_alone,) = compile_for(core, model, settings, chosen, [many])
             return run_alone
         run_alone, run_shared = compile_for(core, model, settings, chosen, [many, few])
-        for size in {1, *fixed_sizes(settings), max(1, settings.max_batch_size)}:
+        for size in fixed_sizes(settings) or {1, max(1, settings.max_batch_size)}:
             run_shared(_zeros(settings, size))  # Triton's own warm-up finds each instance alone
         company = Company()
 
