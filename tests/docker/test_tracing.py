@@ -54,8 +54,10 @@ def test_one_variable_switches_tracing_on_for_callers_who_trace(start_container:
     image = InferInput("image", list(pictures.shape), "UINT8")
     image.set_data_from_numpy(pictures)
     with InferenceServerClient(f"127.0.0.1:{container.grpc}") as client:
-        client.infer("tiny", [image])
-        client.infer("tiny", [image], headers={"traceparent": f"00-{caller}-00f067aa0ba902b7-01"})
+        # More than one: Triton 2.51 fails to read some of the headers (4 to 10 of 100 seen), and traces those never.
+        for _ in range(10):
+            client.infer("tiny", [image])
+            client.infer("tiny", [image], headers={"traceparent": f"00-{caller}-00f067aa0ba902b7-01"})
     assert eventually(lambda: bool(collector.bodies))
     container.stop()
     collector.shutdown()
@@ -66,5 +68,6 @@ def test_one_variable_switches_tracing_on_for_callers_who_trace(start_container:
     spans = [span for resource in resources for scope in resource["scopeSpans"] for span in scope["spans"]]
     # The caller who does not trace is not traced, and the other finds the server's part in its own trace.
     assert {span["traceId"] for span in spans} == {caller}
+    assert len({span["spanId"] for span in spans if span["name"] == "InferRequest"}) >= 5
     assert {"InferRequest", "compute"} <= {span["name"] for span in spans}
     assert base64.b64encode(pictures.tobytes()) not in b"".join(collector.bodies)
