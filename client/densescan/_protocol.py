@@ -11,11 +11,11 @@ import numpy.typing as npt
 from ._options import Options
 from ._settings import check_threshold, check_version
 from .errors import InferenceFailed
-from .images import ImageSource, open_picture
-from .preprocessing import DETAIL, fit, replicate
+from .images import ImageSource, describe, open_picture
+from .preprocessing import DETAIL, fit, made_before, replicate
 from .results import DEFAULT_OPERATING_POINT, Classification, decide
 from .status import ModelStatus, ServerStatus
-from .tasks import IMAGE_SHAPE, INPUT_NAME, OPERATING_POINT_PARAMETER, OUTPUT_NAME, Task, get_task
+from .tasks import IMAGE_SHAPE, IMAGE_SIZE, INPUT_NAME, OPERATING_POINT_PARAMETER, OUTPUT_NAME, Task, get_task
 
 # Networks in int8 and FP16 round: their probabilities leave 0 to 1, and their sum 1, by this much.
 _TOLERANCE = 0.01
@@ -70,7 +70,13 @@ class LoadedImage:
 
 
 def load(image: ImageSource, options: Options) -> LoadedImage:
-    """Read and preprocess one picture, within the limits of the client."""
+    """Read and preprocess one picture, within the limits of the client.
+
+    `pixels` may be the caller's own array: copy it before the call returns.
+    """
+    made = made_before(image) if options.max_pixels >= IMAGE_SIZE**2 else None
+    if made is not None:
+        return LoadedImage(describe(image), made)
     picture = open_picture(image, at_least=DETAIL, max_pixels=options.max_pixels, max_bytes=options.max_file_bytes)
     return LoadedImage(picture.source, replicate(fit(picture.image)), picture.modality, picture.warnings)
 

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from densescan.errors import InvalidImage
 from densescan.images import open_grey
 from densescan.phantoms import draw_phantom
-from densescan.preprocessing import preprocess, preprocess_batch, preprocess_grey, replicate
+from densescan.preprocessing import made_before, preprocess, preprocess_batch, preprocess_grey, replicate
 from densescan.tasks import IMAGE_SHAPE, TASKS
 
 
@@ -53,6 +55,41 @@ def test_path_bytes_file_image_and_array_give_the_same_pixels(film: Image.Image,
     expected = preprocess(film)
     for source in (film_path, film_path.read_bytes(), io.BytesIO(film_path.read_bytes()), np.asarray(film)):
         assert np.array_equal(preprocess(source), expected)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    white=st.integers(1, 255),
+    spoiled=st.sampled_from(["nothing", "one pixel", "the last pixel", "one level", "fortran", "subclass", "view"]),
+)
+def test_an_array_is_taken_as_it_is_only_if_preprocessing_would_not_change_it(
+    seed: int, white: int, spoiled: str
+) -> None:
+    random = np.random.default_rng(seed)
+    array = replicate(random.integers(0, white, IMAGE_SHAPE[:2], np.uint8, endpoint=True))
+    if spoiled in ("one pixel", "the last pixel"):
+        row, column = random.integers(0, 224, 2) if spoiled == "one pixel" else (-1, -1)
+        array[row, column, random.integers(3)] ^= np.uint8(1 + random.integers(255))
+    elif spoiled == "one level":
+        array[:] = white
+    elif spoiled == "fortran":
+        array = np.asfortranarray(array)
+    elif spoiled == "subclass":
+        array = array.view(np.ma.MaskedArray)
+    elif spoiled == "view":
+        array = array[::-1]
+    made = made_before(array)
+    if spoiled != "nothing" or white == 1:
+        assert made is None
+    else:
+        assert made is array
+        np.testing.assert_array_equal(preprocess(array), array)
+
+
+def test_arrays_of_other_kinds_are_never_taken_as_they_are(film: Image.Image) -> None:
+    ready = preprocess(film)
+    others = [film, b"", None, ready[None], ready[..., 0], ready[:223], ready.astype(np.int8), ready / 255]
+    assert [made_before(other) for other in others] == [None] * len(others)
 
 
 def test_a_batch_is_the_pictures_stacked(film: Image.Image) -> None:

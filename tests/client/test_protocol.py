@@ -10,7 +10,8 @@ from tritonclient.grpc import InferResult, service_pb2
 from densescan import _protocol
 from densescan._options import Options
 from densescan._protocol import Job
-from densescan.errors import InferenceFailed
+from densescan.errors import InferenceFailed, InvalidImage
+from densescan.preprocessing import preprocess
 from densescan.tasks import MRI, XRAY
 
 from .fake_server import answer, config
@@ -31,6 +32,21 @@ def test_a_request_carries_one_picture_as_raw_bytes(film: Image.Image) -> None:
     assert (tensor.name(), tensor.datatype(), list(tensor.shape())) == ("image", "UINT8", [1, 224, 224, 3])
     assert tensor._get_content() == image.pixels.tobytes()
     assert output.name() == "probabilities"
+
+
+def test_a_ready_array_goes_out_as_it_is_within_the_limits(film: Image.Image) -> None:
+    ready = preprocess(film)
+    loaded = _protocol.load(ready, Options.of())
+    assert loaded == _protocol.LoadedImage("<array>", ready)
+    assert loaded.pixels is ready
+    arguments = _protocol.infer_arguments(Job.of("xray", None, ""), loaded)
+    before = ready.tobytes()
+    ready[:] = 0
+    assert arguments["inputs"][0]._get_content() == before
+    with pytest.raises(InvalidImage, match="over the limit"):
+        _protocol.load(preprocess(film), Options.of(max_pixels=224 * 224 - 1))
+    with pytest.raises(InvalidImage, match="same level"):
+        _protocol.load(np.full_like(ready, 9), Options.of())
 
 
 def test_an_answer_becomes_a_classification() -> None:

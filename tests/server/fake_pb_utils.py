@@ -20,7 +20,6 @@ class TritonModelException(Exception):
 class TritonError:
     INVALID_ARG = 3  # so named in the real module
     INTERNAL = 13
-    CANCELLED = 1
 
     text: str
     code: int
@@ -56,10 +55,6 @@ class InferenceResponse:
 class Request:
     inputs: dict[str, np.ndarray]
     outputs: Sequence[str] = ("probabilities", "heatmap")
-    cancelled: bool = False
-
-    def is_cancelled(self) -> bool:
-        return self.cancelled
 
     def requested_output_names(self) -> list[str]:
         return list(self.outputs)

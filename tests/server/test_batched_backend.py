@@ -119,17 +119,6 @@ def test_an_output_with_too_few_rows_is_an_error_and_not_somebody_elses_answer(i
     assert responses[1].error is None
 
 
-def test_a_cancelled_request_is_not_run(initialized):
-    backend = initialized()
-    sizes = count_runs(backend)
-    responses = backend.execute(
-        [Request({"image": tiny.pictures(1)}), Request({"image": tiny.pictures(1)}, cancelled=True)]
-    )
-    assert sizes == [1]
-    assert responses[0].error is None
-    assert responses[1].error.code == pb_utils.TritonError.CANCELLED
-
-
 def test_several_inputs_and_outputs_are_batched_by_name(initialized):
     rows = [3, 0, 4]
     requests = [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 import types
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -18,10 +20,10 @@ from typer.testing import CliRunner
 
 from densescan import drift
 from server import EmbeddedTriton
-from server.drift import DriftError, app, from_answers, from_metrics, picture, record
+from server.drift import Comparison, DriftError, app, from_answers, from_metrics, picture, record
 
 from . import fake_pb_utils, tiny
-from .conftest import arguments
+from .conftest import arguments, eventually
 from .fake_pb_utils import Request
 from .released import LABELS, release, with_reference
 
@@ -80,6 +82,19 @@ def shifted(count: int, seed: int) -> np.ndarray:
     return like_the_release(count, seed) // 4
 
 
+def when_counted(answers: int, metrics: Callable[[], str] = fake_pb_utils.metrics) -> Comparison:
+    """What the metrics show when so many answers are counted; no more may be."""
+    seen: list[Comparison] = []
+
+    def counted() -> bool:
+        seen[:] = from_metrics(metrics())
+        return seen[0].seen.sum() >= answers
+
+    assert eventually(counted)
+    assert seen[0].seen.sum() == answers
+    return seen[0]
+
+
 class TestCounting:
     """The backends' own counting, without a server."""
 
@@ -104,7 +119,7 @@ class TestCounting:
             backend.execute(
                 [Request({"image": pictures[start : start + 1]}), Request({"image": pictures[start + 1 :][:3]})]
             )
-        (comparison,) = from_metrics(fake_pb_utils.metrics())
+        comparison = when_counted(40)
         expected = drift.count(tiny.expected_probabilities(pictures), comparison.edges)
         assert comparison.seen.tolist() == expected.tolist()
         assert comparison.released.sum() == 700
@@ -120,14 +135,12 @@ class TestCounting:
         backend = self.backend(module, folder, model_warmup=[{"batch_size": 2, "count": 2}, {"batch_size": 1}])
         for _ in range(4):
             backend.execute([Request({"image": tiny.pictures(3)})])
-        (comparison,) = from_metrics(fake_pb_utils.metrics())
-        assert comparison.seen.sum() == 4 * 3 - 5
+        when_counted(4 * 3 - 5)
 
     def test_requests_that_fail_are_not_counted(self, module: types.ModuleType, folder: Path) -> None:
         backend = self.backend(module, folder)
         backend.execute([Request({}), Request({"image": tiny.pictures(1)})])
-        (comparison,) = from_metrics(fake_pb_utils.metrics())
-        assert comparison.seen.sum() == 1
+        when_counted(1)
 
     @pytest.mark.parametrize("wrong", ["metrics are off", "counting fails", "the card is another network's"])
     def test_nothing_that_is_wrong_with_counting_fails_an_answer(
@@ -144,6 +157,10 @@ class TestCounting:
         for _ in range(2):
             (response,) = backend.execute([Request({"image": tiny.pictures(1)})])
             assert response["probabilities"].shape == (1, 3)
+        assert eventually(lambda: bool(fake_pb_utils.Logger.warnings))
+        for _ in range(2):
+            backend.execute([Request({"image": tiny.pictures(1)})])
+        time.sleep(0.3)  # longer than answers are gathered
         assert len(fake_pb_utils.Logger.warnings) == 1
         assert "counted" in fake_pb_utils.Logger.warnings[0]
         backend.finalize()
@@ -152,9 +169,13 @@ class TestCounting:
         self, module: types.ModuleType, folder: Path
     ) -> None:
         """The real ones crash a process that ends with one of them left."""
+        before = set(threading.enumerate())
         backend = self.backend(module, folder)
+        started = set(threading.enumerate()) - before
+        assert [thread.name for thread in started] == ["answer counts"]
         assert fake_pb_utils.GONE == []
         backend.finalize()
+        assert not started & set(threading.enumerate())
         assert fake_pb_utils.GONE == ["series"] * 24 + ["family"] * 2
 
     def test_a_version_without_counts_is_served_and_not_counted(self, module: types.ModuleType, folder: Path) -> None:
@@ -206,12 +227,10 @@ def exported(triton: EmbeddedTriton) -> str:
 @pytest.mark.slow
 def test_a_real_server_tells_pictures_that_have_changed_from_those_of_the_release(served: EmbeddedTriton) -> None:
     ask(served, like_the_release(400, 2))
-    (before,) = from_metrics(exported(served))
-    assert before.seen.sum() == 400  # of both processes, and none of the warm-up
+    before = when_counted(400, lambda: exported(served))  # of both processes, and none of the warm-up
     assert before.verdict == "no shift"
     ask(served, shifted(800, 3))
-    (after,) = from_metrics(exported(served))
-    assert after.seen.sum() == 1200
+    after = when_counted(1200, lambda: exported(served))
     assert after.verdict == "large shift"
     ran = CliRunner().invoke(app, ["--metrics", served.metrics_url])
     assert ran.exit_code == 1

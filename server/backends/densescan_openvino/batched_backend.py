@@ -154,13 +154,14 @@ class BatchedBackend(ABC):
         self._counts = open_counts(json.loads(args["model_config"]), self._settings.model_file.parent)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Answer every request, in order, with one inference for all of them where that is possible."""
+        """Answer every request, in order, with one inference for all of them where that is possible.
+
+        Whether a caller has cancelled is not asked: Triton drops such requests from its queue by itself, and asking it
+        about one that has left the queue takes an eighth of a millisecond.
+        """
         answers: list[Any] = [None] * len(requests)
         readable: dict[int, Arrays] = {}
         for position, request in enumerate(requests):
-            if request.is_cancelled():
-                answers[position] = _failure("the caller has cancelled the request", pb_utils.TritonError.CANCELLED)
-                continue
             try:
                 readable[position] = self._read(request)
             except BadRequest as error:
@@ -180,16 +181,10 @@ class BatchedBackend(ABC):
             self._counts = None
 
     def _count(self, answered: Sequence[Arrays]) -> None:
-        """Count answers; that this fails is no reason to fail them."""
-        if self._counts is None or not answered:
-            return
-        try:
-            rows = [outputs[OUTPUT] if self._batched else outputs[OUTPUT][None] for outputs in answered]
-            self._counts.add(np.concatenate(rows))
-        except Exception as error:
-            pb_utils.Logger.log_warn(f"answers are no longer counted: {type(error).__name__}: {error}")
-            self._counts.close()
-            self._counts = None
+        """Have the answers counted, where the version's card says how."""
+        if self._counts is not None:
+            for outputs in answered:
+                self._counts.add(outputs[OUTPUT] if self._batched else outputs[OUTPUT][None])
 
     def _read(self, request: Any) -> Arrays:
         """The inputs of one request, checked against the config."""
