@@ -226,7 +226,7 @@ def open_loop(bench: Bench, capacity: float) -> dict[str, Any]:
 
 def overload(bench: Bench, served: Sequence[str]) -> dict[str, Any]:
     """What three times the capacity does to those who are let in, and to the server afterwards."""
-    ways = {"ready": XRAY.classifier, "encoded_ready": XRAY.ensemble}
+    ways = {"ready": XRAY.classifier, "encoded_ready": XRAY.ensemble, "sdk_array": XRAY.classifier}
     results = {}
     for way, model in ways.items():
         if model in served:

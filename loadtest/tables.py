@@ -129,7 +129,11 @@ def open_loop(report: Mapping[str, Any]) -> Rows:
 
 def overload(report: Mapping[str, Any]) -> Iterator[Rows]:
     """Three times the capacity, for each way that was flooded."""
-    names = {"ready": "arrays", "encoded_ready": "encoded bytes to the ensemble"}
+    names = {
+        "ready": "arrays",
+        "encoded_ready": "encoded bytes to the ensemble",
+        "sdk_array": "SDK, which holds back most of what would be refused",
+    }
     for way, phases in report["overload"].items():
         flood = phases["flood"]
         accepted, refused = flood["latency_ms"], flood["refusal_ms"]

@@ -8,6 +8,7 @@ import http.client
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ Call = Callable[[int], object]
 """Asks about the picture of that number, going round, and returns when the answer is there."""
 
 _BOUNDARY = "densescan-form-boundary"
+_MOST_WAITING = 400  # more than a model's queue holds and its instances have in hand
 _INFER = "/inference.GRPCInferenceService/ModelInfer"
 
 
@@ -112,11 +114,34 @@ def _gradcam(target: Target) -> Iterator[Prepared]:
         yield call
 
 
+class Threaded:
+    """A call that waits for its answer, also for load that is sent by the clock: each in a thread of its own."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._threads = ThreadPoolExecutor(_MOST_WAITING)
+
+    def __call__(self, number: int) -> object:
+        """Ask, and wait for the answer."""
+        return self._call(number)
+
+    def start(self, number: int, done: Callable[[BaseException | None], None]) -> None:
+        """Ask; `done` is called in another thread with what went wrong, or None."""
+        self._threads.submit(self._call, number).add_done_callback(lambda answer: done(answer.exception()))
+
+    def close(self) -> None:
+        """Wait for what is under way."""
+        self._threads.shutdown()
+
+
 @contextlib.contextmanager
-def _sdk_array(target: Target) -> Iterator[Call]:
+def _sdk_array(target: Target) -> Iterator[Threaded]:
     arrays = [preprocess(file) for file in target.files]
-    with Client(target.url, timeout_s=target.timeout_s) as client:
-        yield lambda number: client.classify(target.task, arrays[number % len(arrays)])
+    with (
+        Client(target.url, timeout_s=target.timeout_s) as client,
+        contextlib.closing(Threaded(lambda number: client.classify(target.task, arrays[number % len(arrays)]))) as call,
+    ):
+        yield call
 
 
 @contextlib.contextmanager

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from ._options import FilePath, Metadata, Options, check_metadata
 from ._retries import Retries
 from ._settings import Terms, check_timeout
+from ._throttle import Throttle
 from .errors import ClientClosed
 
 
@@ -28,6 +30,10 @@ class ClientBase:
             whose server was starting; by default 2, with growing pauses.
         retry_overloaded: Send again, too, what a full queue refused; by default that is an
             `Overloaded` at once.
+        hold_back: Where the server's queue stays full, refuse most of what it would refuse as
+            `Overloaded` without sending it, before the picture is read; those of `classify_many`
+            and `explain_many` wait instead. By default yes. With `retry_overloaded` the pauses do
+            that.
         tls: Encrypt; by default if one of the following is given.
         ca_certificate: PEM file of the authority that the server's certificate is checked by; by
             default those that gRPC brings along.
@@ -52,6 +58,7 @@ class ClientBase:
         timeout_s: float | None = None,
         retries: int | None = None,
         retry_overloaded: bool | None = None,
+        hold_back: bool | None = None,
         tls: bool | None = None,
         ca_certificate: FilePath | None = None,
         client_certificate: FilePath | None = None,
@@ -67,6 +74,7 @@ class ClientBase:
             timeout_s=timeout_s,
             retries=retries,
             retry_overloaded=retry_overloaded,
+            hold_back=hold_back,
             tls=tls,
             ca_certificate=ca_certificate,
             client_certificate=client_certificate,
@@ -79,6 +87,8 @@ class ClientBase:
         )
         self.url = self._options.url
         self.timeout_s = self._options.timeout_s
+        self._throttle = Throttle(self.url)
+        self._throttled = self._options.hold_back and not self._options.retry_overloaded
         self._retries = Retries(self._options.retries, overloaded=self._options.retry_overloaded)
         self._lock = threading.Lock()
         self._connection: Any = None
@@ -92,6 +102,14 @@ class ClientBase:
     def _terms(self, timeout_s: float | None, metadata: Mapping[str, str] | None) -> Terms:
         limit = self.timeout_s if timeout_s is None else check_timeout(timeout_s)
         return Terms(limit, check_metadata(metadata or {}))
+
+    def _admitted(self, model: str, *, in_turn: bool) -> AbstractContextManager[None]:
+        """Around all the work for a request to a model; raises `Overloaded` if it is held back, unless `in_turn`."""
+        return self._throttle.admitted(model, in_turn=in_turn) if self._throttled else nullcontext()
+
+    def _pause_s(self, model: str) -> float:
+        """Seconds until waiting alone earns a request to a model; 0: none is held back now."""
+        return self._throttle.pause_s(model) if self._throttled else 0.0
 
     def _check_open(self, cause: BaseException | None = None) -> None:
         if self._closing.is_set():

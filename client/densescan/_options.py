@@ -28,6 +28,7 @@ OPTIONS: Final[dict[str, str]] = {
     "timeout_s": "DENSESCAN_TIMEOUT_S",
     "retries": "DENSESCAN_RETRIES",
     "retry_overloaded": "DENSESCAN_RETRY_OVERLOADED",
+    "hold_back": "DENSESCAN_HOLD_BACK",
     "tls": "DENSESCAN_TLS",
     "ca_certificate": "DENSESCAN_CA_CERTIFICATE",
     "client_certificate": "DENSESCAN_CLIENT_CERTIFICATE",
@@ -55,6 +56,7 @@ class Options:
     timeout_s: float
     retries: int
     retry_overloaded: bool
+    hold_back: bool
     tls: bool
     ca_certificate: str | None
     client_certificate: str | None
@@ -84,6 +86,7 @@ class Options:
             timeout_s=check_timeout(_value(given, "timeout_s", float, DEFAULT_TIMEOUT_S)),
             retries=_at_least(0, given, "retries", int, DEFAULT_RETRIES),
             retry_overloaded=_value(given, "retry_overloaded", _flag, False),
+            hold_back=_value(given, "hold_back", _flag, True),
             tls=_value(given, "tls", _flag, implied),
             ca_certificate=ca,
             client_certificate=certificate,

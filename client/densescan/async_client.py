@@ -118,7 +118,7 @@ class AsyncClient(ClientBase):
         """Classify pictures, several at once, and yield the results in their order; see `Client.classify_many`."""
         job, terms = Job.of(task, threshold, model_version), self._terms(timeout_s, metadata)
         check_in_flight(in_flight)
-        return run_many(lambda image: self._classify(job, image, terms), images, in_flight, ordered=ordered)
+        return run_many(lambda image: self._classify_in_turn(job, image, terms), images, in_flight, ordered=ordered)
 
     async def explain_xray(
         self,
@@ -187,7 +187,7 @@ class AsyncClient(ClientBase):
         """Explain pictures, several at once, and yield the results in their order; see `Client.explain_many`."""
         question, terms = Question.of(task, target, threshold, model_version), self._terms(timeout_s, metadata)
         check_in_flight(in_flight)
-        return run_many(lambda image: self._explain(question, image, terms), images, in_flight, ordered=ordered)
+        return run_many(lambda image: self._explain_in_turn(question, image, terms), images, in_flight, ordered=ordered)
 
     async def is_ready(self, *, timeout_s: float | None = None, metadata: Mapping[str, str] | None = None) -> bool:
         """Whether a server answers at the address and its models take requests; see `Client.is_ready`."""
@@ -225,8 +225,29 @@ class AsyncClient(ClientBase):
             index=await self._call("get_model_repository_index", deadline, about),
         )
 
-    async def _classify(self, job: Job, image: ImageSource, terms: Terms) -> Classification:
+    async def _classify_in_turn(self, job: Job, image: ImageSource, terms: Terms) -> Classification:
+        """One of many: there is time until it is not held back."""
+        terms, come = await self._turn(job.task.classifier, terms)
+        return await self._classify(job, image, terms, in_turn=come)
+
+    async def _explain_in_turn(self, question: Question, image: ImageSource, terms: Terms) -> Explanation:
+        terms, come = await self._turn(question.job.task.gradcam, terms)
+        return await self._explain(question, image, terms, in_turn=come)
+
+    async def _turn(self, model: str, terms: Terms) -> tuple[Terms, bool]:
+        """Wait until a request is not held back; the terms with the time that is left, and whether its turn came."""
+        deadline = Deadline(*terms)
+        while 0 < (pause := self._pause_s(model)) < deadline.remaining_s():
+            await asyncio.sleep(pause)
+            terms = Terms(deadline.remaining_s(), terms.metadata)
+        return terms, not pause
+
+    async def _classify(self, job: Job, image: ImageSource, terms: Terms, *, in_turn: bool = False) -> Classification:
         self._check_open()
+        with self._admitted(job.task.classifier, in_turn=in_turn):
+            return await self._classify_admitted(job, image, terms)
+
+    async def _classify_admitted(self, job: Job, image: ImageSource, terms: Terms) -> Classification:
         loaded = await asyncio.to_thread(_protocol.load, image, self._options)
         deadline = Deadline(*terms)
         await self._reach(deadline, job.model)
@@ -242,8 +263,14 @@ class AsyncClient(ClientBase):
             )
         return _protocol.parse_classification(job, loaded, result, operating_point=point, elapsed_ms=elapsed_ms)
 
-    async def _explain(self, question: Question, image: ImageSource, terms: Terms) -> Explanation:
+    async def _explain(
+        self, question: Question, image: ImageSource, terms: Terms, *, in_turn: bool = False
+    ) -> Explanation:
         self._check_open()
+        with self._admitted(question.job.task.gradcam, in_turn=in_turn):
+            return await self._explain_admitted(question, image, terms)
+
+    async def _explain_admitted(self, question: Question, image: ImageSource, terms: Terms) -> Explanation:
         loaded = await asyncio.to_thread(_explaining.load, image, self._options)
         deadline = Deadline(*terms)
         await self._reach(deadline, question.model)

@@ -180,7 +180,7 @@ class Client(ClientBase):
             ClientClosed: The client has been closed.
         """
         job, terms = Job.of(task, threshold, model_version), self._terms(timeout_s, metadata)
-        return run_many(lambda image: self._classify(job, image, terms), images, in_flight, ordered=ordered)
+        return run_many(lambda image: self._classify_in_turn(job, image, terms), images, in_flight, ordered=ordered)
 
     def explain_xray(
         self,
@@ -264,7 +264,7 @@ class Client(ClientBase):
         An `Explanation` keeps its picture, up to a megabyte.
         """
         question, terms = Question.of(task, target, threshold, model_version), self._terms(timeout_s, metadata)
-        return run_many(lambda image: self._explain(question, image, terms), images, in_flight, ordered=ordered)
+        return run_many(lambda image: self._explain_in_turn(question, image, terms), images, in_flight, ordered=ordered)
 
     def is_ready(self, *, timeout_s: float | None = None, metadata: Mapping[str, str] | None = None) -> bool:
         """Whether a server answers at the address and its models take requests."""
@@ -310,8 +310,30 @@ class Client(ClientBase):
             index=self._call("get_model_repository_index", deadline, about),
         )
 
-    def _classify(self, job: Job, image: ImageSource, terms: Terms) -> Classification:
+    def _classify_in_turn(self, job: Job, image: ImageSource, terms: Terms) -> Classification:
+        """One of many: there is time until it is not held back."""
+        terms, come = self._turn(job.task.classifier, terms)
+        return self._classify(job, image, terms, in_turn=come)
+
+    def _explain_in_turn(self, question: Question, image: ImageSource, terms: Terms) -> Explanation:
+        terms, come = self._turn(question.job.task.gradcam, terms)
+        return self._explain(question, image, terms, in_turn=come)
+
+    def _turn(self, model: str, terms: Terms) -> tuple[Terms, bool]:
+        """Wait until a request is not held back; the terms with the time that is left, and whether its turn came."""
+        deadline = Deadline(*terms)
+        while 0 < (pause := self._pause_s(model)) < deadline.remaining_s():
+            if self._closing.wait(pause):
+                break
+            terms = Terms(deadline.remaining_s(), terms.metadata)
+        return terms, not pause
+
+    def _classify(self, job: Job, image: ImageSource, terms: Terms, *, in_turn: bool = False) -> Classification:
         self._check_open()
+        with self._admitted(job.task.classifier, in_turn=in_turn):
+            return self._classify_admitted(job, image, terms)
+
+    def _classify_admitted(self, job: Job, image: ImageSource, terms: Terms) -> Classification:
         loaded = _protocol.load(image, self._options)
         deadline = Deadline(*terms)
         self._reach(deadline, job.model)
@@ -325,8 +347,12 @@ class Client(ClientBase):
             point = self._operating_point(job.task, job.task.classifier, _protocol.answered_version(result), deadline)
         return _protocol.parse_classification(job, loaded, result, operating_point=point, elapsed_ms=elapsed_ms)
 
-    def _explain(self, question: Question, image: ImageSource, terms: Terms) -> Explanation:
+    def _explain(self, question: Question, image: ImageSource, terms: Terms, *, in_turn: bool = False) -> Explanation:
         self._check_open()
+        with self._admitted(question.job.task.gradcam, in_turn=in_turn):
+            return self._explain_admitted(question, image, terms)
+
+    def _explain_admitted(self, question: Question, image: ImageSource, terms: Terms) -> Explanation:
         loaded = _explaining.load(image, self._options)
         deadline = Deadline(*terms)
         self._reach(deadline, question.model)

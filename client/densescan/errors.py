@@ -48,7 +48,7 @@ class ServerUnavailable(DensescanError, ConnectionError):
 
 
 class Overloaded(DensescanError):
-    """The server refused the request because its queue is full; it was not executed."""
+    """The server's queue is full: it refused the request, or the client did not send it; it was not executed."""
 
 
 class DeadlineExceeded(DensescanError, TimeoutError):

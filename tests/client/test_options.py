@@ -30,6 +30,7 @@ def test_every_argument_of_a_client_has_its_variable() -> None:
         ("timeout_s", "2.5", 2.5, 10.0),
         ("retries", "7", 7, 2),
         ("retry_overloaded", "yes", True, False),
+        ("hold_back", "no", False, True),
         ("tls", "1", True, False),
         ("ca_certificate", "ca.pem", "ca.pem", None),
         ("server_name", "triton.internal", "triton.internal", None),

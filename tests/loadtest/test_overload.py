@@ -32,7 +32,9 @@ def narrow(repository_of_tiny_networks: Path, tmp_path_factory: pytest.TempPathF
         yield triton
 
 
-@pytest.mark.parametrize("ways", [("ready",), ("encoded_ready",), ("ready", "encoded_ready")], ids="+".join)
+@pytest.mark.parametrize(
+    "ways", [("ready",), ("encoded_ready",), ("ready", "encoded_ready"), ("sdk_array",)], ids="+".join
+)
 def test_whoever_is_refused_is_told_so_within_the_deadline(
     narrow: EmbeddedTriton, tmp_path: Path, ways: tuple[str, ...]
 ) -> None:

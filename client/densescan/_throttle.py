@@ -1,0 +1,97 @@
+"""Hold back requests that a full queue would refuse anyway. No I/O: both clients ask before they do any work.
+
+A request that is refused costs the server almost what taking it in does, and its caller more. Where far more is asked
+than can be answered, that takes cores from the requests that are answered. So being refused is paid for out of a
+budget, which answers refill: hardly more is sent than is answered, enough to keep the server's queue full and to
+notice at once when there is room in it. (Other clients do it by chance, from the share that was lately refused: Beyer
+et al., Site Reliability Engineering, 2016, chapter 21. That is as good while it lasts, and slow to end.)
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from .errors import Overloaded
+
+BUDGET: Final = 10.0
+"""Requests that may be refused before any is held back: a short burst is none of our business."""
+
+EARNED: Final = 0.1
+"""Of a request, that an answer earns: one is refused for every ten that are answered."""
+
+TRICKLE: Final = 4.0
+"""Requests a second that are earned by waiting: there may be no answer to come."""
+
+
+class Throttle:
+    """What the requests of one client to each model may yet cost. Safe to use from many threads.
+
+    Args:
+        url: Address of the server, for the message.
+        clock: Seconds.
+    """
+
+    def __init__(self, url: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._url = url
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._budgets: dict[str, _Budget] = {}
+
+    @contextmanager
+    def admitted(self, model: str, *, in_turn: bool = False) -> Iterator[None]:
+        """Around all the work for one request to a model.
+
+        Args:
+            model: Its name.
+            in_turn: The request has waited until `pause_s` was 0, and is not held back, whatever others spent since.
+
+        Raises:
+            Overloaded: The request is held back; nothing was sent.
+        """
+        if self.pause_s(model) and not in_turn:
+            raise _held_back(self._url, model)
+        budget = self._budgets[model]
+        # What fails otherwise is neither paid for nor rewarded.
+        try:
+            yield
+        except Overloaded:
+            with self._lock:
+                budget.left = max(0.0, budget.left - 1)
+            raise
+        else:
+            with self._lock:
+                budget.left = min(BUDGET, budget.left + EARNED)
+
+    def pause_s(self, model: str) -> float:
+        """Seconds until waiting alone earns a request to a model; 0: none is held back now."""
+        with self._lock:
+            now = self._clock()
+            return self._budgets.setdefault(model, _Budget(now)).pause_s(now)
+
+
+class _Budget:
+    """How many requests may yet be refused; `left` is never more than `BUDGET`."""
+
+    __slots__ = ("_at", "left")
+
+    def __init__(self, now: float) -> None:
+        self.left = BUDGET
+        self._at = now
+
+    def pause_s(self, now: float) -> float:
+        self.left = min(BUDGET, self.left + TRICKLE * max(0.0, now - self._at))
+        self._at = now
+        return max(0.0, 1 - self.left) / TRICKLE
+
+
+def _held_back(url: str, model: str) -> Overloaded:
+    error = Overloaded(
+        f"{url} has refused what this client has just asked of {model}, because its queue is full; this request was "
+        "held back, and not sent. Try again after a pause, or send fewer at once."
+    )
+    error.transient = True
+    return error
