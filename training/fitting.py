@@ -192,7 +192,7 @@ def fit(run: Run, train: Fold, val: Fold) -> keras.Model:
         return network.load_model(run.best_model)
     model = _initial_model(run, task, recipe, settings["weights"])
     paths = [Path(teacher["path"]) for teacher in settings.get("teachers", [])]
-    teach = teachers.Teachers(paths) if paths else None
+    teach = teachers.Teachers(paths, mirrored=recipe.mirrored_teachers) if paths else None
     from_scratch = settings["weights"] == "none"
     for index, phase in enumerate(recipe.phases):
         if index < run.state.phase:

@@ -6,7 +6,7 @@
 | scratch   | random weights   | progressive resizing, stronger augmentation; needs nothing to download              |
 | release   | random weights   | what the released networks were trained by: longer, images mixed; wants a GPU       |
 | longer    | random weights   | release, twice as long                                                              |
-| distilled | --weights        | a trained network learns the mean answer of one or more (`--teacher`), mirrored too |
+| distilled | --weights        | a trained network learns the mean answer of one or more (`--teacher`)               |
 | short     | random weights   | a sixth of `release`, to compare recipes by                                         |
 | smoke     | random weights   | a few tiny steps, to see that everything runs; its network is worth nothing         |
 """
@@ -128,6 +128,7 @@ class Recipe:
         weight_decay: Of AdamW; 0 is plain Adam.
         mixup: Parameter of the symmetric beta distribution that says how two images of a batch, and their targets, are
             mixed; 0 mixes none. Zhang et al., mixup: Beyond Empirical Risk Minimization, ICLR 2018.
+        mirrored_teachers: Teachers answer about a picture and its mirror image; else about the picture alone.
         precision: What the layers compute in. mixed_bfloat16 is faster where the processor has it.
         max_images: Use only so many of each fold; 0 is all.
         seed: Of the initial weights, the order and the augmentation.
@@ -145,6 +146,7 @@ class Recipe:
     rarest_domain: float = 0.0
     weight_decay: float = 0.0
     mixup: float = 0.0
+    mirrored_teachers: bool = True
     precision: Precision = "float32"
     max_images: int = 0
     seed: int = 0
@@ -296,7 +298,11 @@ def _longer(release: Recipe) -> Recipe:
 # Two CPU cores take some twelve minutes an epoch.
 def _distilled(release: Recipe) -> Recipe:
     fine = Phase("224px", 5, learning_rate=1.5e-4, schedule="cosine", patience=5, keep="last")
-    return replace(release, name="distilled", phases=(fine,), batch_size=32, label_smoothing=0.0)
+    # Seen on validation: the mean over a picture and its mirror image is better for slices, and not for films.
+    mirrored = release is _RELEASE_MRI
+    return replace(
+        release, name="distilled", phases=(fine,), batch_size=32, label_smoothing=0.0, mirrored_teachers=mirrored
+    )
 
 
 def _short(release: Recipe) -> Recipe:

@@ -50,6 +50,9 @@ def test_the_answer_is_the_mean_of_all_teachers_and_both_ways_round(tmp_path: Pa
     assert answer.dtype == np.float32
     np.testing.assert_allclose(answer, wanted, atol=1e-6)
     np.testing.assert_allclose(teachers.Teachers(paths)(pictures[:, :, ::-1]), wanted, atol=1e-6)
+    plain = np.mean([np.asarray(model.predict_on_batch(pictures)) for model in models], axis=0)
+    np.testing.assert_allclose(teachers.Teachers(paths, mirrored=False)(pictures), plain, atol=1e-6)
+    assert np.abs(plain - wanted).max() > 1e-4
     assert np.abs(answer - np.asarray(models[0].predict_on_batch(pictures))).max() > 0.01
 
 

@@ -26,9 +26,11 @@ class TritonPythonModel:
         self._threads = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="decode")
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Decode all pictures of all requests at once; a bad one spoils only the request that it came with."""
-        jobs = [None if request.is_cancelled() else self._begin(request) for request in requests]
-        return [_cancelled() if job is None else _answer(job) for job in jobs]
+        """Decode all pictures of all requests at once; a bad one spoils only the request that it came with.
+
+        Whether its caller has cancelled one is not asked: Triton itself looks for that in the queue.
+        """
+        return [_answer(job) for job in [self._begin(request) for request in requests]]
 
     def finalize(self) -> None:
         """Stop the threads."""
@@ -47,7 +49,8 @@ def _answer(job: Sequence[Future[Picture]]) -> Any:
         except Exception as error:
             where = f"image {position} of {len(job)}: " if len(job) > 1 else ""
             return _failure(where, error)
-    return pb_utils.InferenceResponse([pb_utils.Tensor(INPUT_NAME, np.stack(pictures))])
+    batch = np.stack(pictures) if len(pictures) > 1 else pictures[0][None]
+    return pb_utils.InferenceResponse([pb_utils.Tensor(INPUT_NAME, batch)])
 
 
 def _failure(where: str, error: Exception) -> Any:
@@ -56,8 +59,3 @@ def _failure(where: str, error: Exception) -> Any:
     else:
         answer = pb_utils.TritonError(f"{where}{type(error).__name__}: {error}", pb_utils.TritonError.INTERNAL)
     return pb_utils.InferenceResponse(output_tensors=[], error=answer)
-
-
-def _cancelled() -> Any:
-    error = pb_utils.TritonError("the caller has cancelled the request", pb_utils.TritonError.CANCELLED)
-    return pb_utils.InferenceResponse(output_tensors=[], error=error)
