@@ -39,7 +39,7 @@ class Teachers:
         self._networks = [predictors.open_model(path) for path in paths]
 
     def __call__(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """The mean answer about pictures uint8 [n, 224, 224, 3], or those and their mirror images: float32 [n, classes]."""
+        """The mean answer about pictures uint8 [n, 224, 224, 3]: float32 [n, classes]."""
         seen = [images, np.ascontiguousarray(images[:, :, ::-1])] if self._mirrored else [images]
         answers = [network(some) for network in self._networks for some in seen]
         mean: npt.NDArray[np.float32] = np.mean(answers, axis=0, dtype=np.float32)
