@@ -185,6 +185,12 @@ def _wait(process: subprocess.Popen[bytes], target: Target, log: Any) -> None:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
+    # BentoML's workers are in sessions of their own and may outlive it. A descriptor means that very process, whichever
+    # gets its number later.
+    started = []
+    for child in family(process.pid)[1:]:
+        with suppress(ProcessLookupError):
+            started.append(os.pidfd_open(child))
     for number, patience_s in ((signal.SIGTERM, 10), (signal.SIGKILL, 10)):
         try:
             os.killpg(process.pid, number)
@@ -194,3 +200,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             continue
     process.wait()
+    for child in started:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(child, signal.SIGKILL)
+        os.close(child)

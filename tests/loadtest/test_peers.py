@@ -110,6 +110,30 @@ def test_a_peer_that_is_held_computes_nothing_and_goes_on_afterwards() -> None:
         process.wait()
 
 
+def test_a_peer_takes_with_it_what_it_started_in_sessions_of_their_own() -> None:
+    sleep = "import time\ntime.sleep(60)"
+    code = (
+        f"import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', {sleep!r}], start_new_session=True)\n{sleep}"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    deadline = time.monotonic() + 20
+    while len(family(process.pid)) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    _, child = family(process.pid)
+    peers._stop(process)
+    while _runs(child):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
 def test_every_peer_is_a_program_of_this_package() -> None:
     folder = Path(peers.__file__).parent
     assert all((folder / f"{peer.module}.py").is_file() for peer in peers.PEERS.values())
