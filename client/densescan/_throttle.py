@@ -59,10 +59,9 @@ class Throttle:
         Raises:
             Overloaded: The request is held back; nothing was sent.
         """
-        spent = self.pause_s(model) > 0
-        budget = self._budgets[model]
         with self._lock:
-            held_back = spent and not in_turn and budget.held_back < IN_A_ROW
+            budget = self._budget(model)
+            held_back = budget.pause_s > 0 and not in_turn and budget.held_back < IN_A_ROW
             budget.held_back = budget.held_back + 1 if held_back else 0
         if held_back:
             raise _held_back(self._url, model)
@@ -80,8 +79,14 @@ class Throttle:
     def pause_s(self, model: str) -> float:
         """Seconds until waiting alone earns a request to a model; 0: none is held back now."""
         with self._lock:
-            now = self._clock()
-            return self._budgets.setdefault(model, _Budget(now)).pause_s(now)
+            return self._budget(model).pause_s
+
+    def _budget(self, model: str) -> _Budget:
+        """A model's budget as it stands now; the lock is held."""
+        now = self._clock()
+        budget = self._budgets.setdefault(model, _Budget(now))
+        budget.wait_until(now)
+        return budget
 
 
 class _Budget:
@@ -93,9 +98,13 @@ class _Budget:
         self.left, self.held_back = BUDGET, 0
         self._at = now
 
-    def pause_s(self, now: float) -> float:
+    def wait_until(self, now: float) -> None:
         self.left = min(BUDGET, self.left + TRICKLE * max(0.0, now - self._at))
         self._at = now
+
+    @property
+    def pause_s(self) -> float:
+        """Seconds until waiting alone earns a whole request."""
         return max(0.0, 1 - self.left) / TRICKLE
 
 
