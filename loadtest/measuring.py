@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +25,8 @@ from .processes import CallersProcess
 from .raw import RawNetwork, batches
 from .server_side import Counters, cpu_s, memory_mb
 from .ways import Load, Target, served_files
+
+log = logging.getLogger(__name__)
 
 BATCH_SIZES = (1, 2, 4, 8, 16)
 CALLERS = (1, 2, 4, 8, 16, 32)
@@ -107,6 +110,7 @@ def figures(outcome: Outcome) -> dict[str, Any]:
         "refusal_ms": vars(Latency.of_seconds(outcome.refusals_s)) if outcome.refusals_s else None,
         "failures": dict(outcome.failures),
         "sent": outcome.sent,
+        "sent_per_second": outcome.sent / outcome.seconds,
     }
 
 
@@ -152,7 +156,8 @@ def measure(repository: Path, plan: Plan, say: Callable[[str], None], peers: Seq
             report["gradcam"] = gradcam(bench, served)
             report["memory_mb"] = memory_mb(triton.pid)
             report["skipped"] = skipped(served)
-            report["peers"] = measure_peers(bench, peers, repository, served)
+            report["peers"], failed = measure_peers(bench, peers, repository, served)
+            report["skipped"] |= failed
             bench.counters.close()
     report["claims"] = claims(report)
     return report
@@ -160,7 +165,7 @@ def measure(repository: Path, plan: Plan, say: Callable[[str], None], peers: Seq
 
 def served_models(repository: Path) -> list[str]:
     """The models of a repository that can be served: their weights, and those of the models they call, are there."""
-    names = [path.name for path in sorted(repository.iterdir()) if (path / "config.pbtxt").is_file()]
+    names = sorted(path.parent.name for path in repository.glob("*/config.pbtxt"))
     complete = []
     for name in names:
         try:
@@ -252,10 +257,14 @@ def gradcam(bench: Bench, served: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
-def measure_peers(bench: Bench, names: Sequence[str], repository: Path, served: Sequence[str]) -> dict[str, Any]:
-    """Other servers with the same network, in turns with the SDK from files, and with files sent as they are."""
-    if not names:
-        return {}
+def measure_peers(
+    bench: Bench, names: Sequence[str], repository: Path, served: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Other servers with the same network, in turns with the SDK from files, and with files sent as they are.
+
+    Returns:
+        What was measured, and why a peer was not: one that fails does not cost what was measured before it.
+    """
     from .peers import measure as measure_peer
 
     def press(target: Target, callers: int) -> dict[str, Any]:
@@ -265,11 +274,15 @@ def measure_peers(bench: Bench, names: Sequence[str], repository: Path, served: 
     own = {"sdk": bench.target("sdk_file")}
     if XRAY.ensemble in served:
         own["bytes"] = bench.target("encoded")
-    results = {}
+    results, failed = {}, {}
     for name in names:
         bench.say(f"peer {name}")
-        results[name] = measure_peer(name, bench.files[XRAY.name], repository, press, own)
-    return results
+        try:
+            results[name] = measure_peer(name, bench.files[XRAY.name], repository, press, own)
+        except RuntimeError as error:
+            failed[f"peer {name}"] = str(error).partition("; its log")[0].partition("\n")[0]
+            log.warning("peer %s: %s", name, error)
+    return results, failed
 
 
 def claims(report: dict[str, Any]) -> dict[str, Any]:

@@ -70,17 +70,17 @@ def capacity(report: Mapping[str, Any], p95_ms: float) -> tuple[float, float]:
         ValueError: It was kept at none of the measured rates; the message says what was seen at the lowest.
     """
     kept = []
-    for share, point in report["open"].items():
+    for point in report["open"].values():
         ms = point["latency_ms"]
         if ms and not point["failures"] and ms["p95"] <= p95_ms:
-            kept.append((float(share) * report["capacity"], ms["p95"]))
+            kept.append((point["sent_per_second"], ms["p95"]))
     # Above the rate of the closed loop the queue only grows: what was kept there was kept for want of time.
     kept = [(rate, seen) for rate, seen in kept if rate <= report["capacity"]]
     if not kept:
-        share = min(report["open"], key=float)
-        seen = (report["open"][share]["latency_ms"] or {}).get("p95", math.inf)
+        lowest = min(report["open"].values(), key=lambda point: point["sent_per_second"])
+        seen = (lowest["latency_ms"] or {}).get("p95", math.inf)
         raise ValueError(
-            f"{p95_ms:g} ms were not kept at any measured rate: at {float(share) * report['capacity']:.0f} requests "
+            f"{p95_ms:g} ms were not kept at any measured rate: at {lowest['sent_per_second']:.0f} requests "
             f"a second 95 % took up to {seen:.0f} ms; allow more, or take a faster machine"
         )
     return max(kept)
@@ -136,7 +136,12 @@ def recorded(text: str) -> dict[str, Any]:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if share := re.fullmatch(r"(\d+)%", cells[0]):
             failures = {"refused": int(cells[-1])} if int(cells[-1]) else {}
-            points[f"{int(share[1]) / 100:g}"] = {"latency_ms": {"p95": float(cells[4])}, "failures": failures}
+            p95 = {"p95": float(cells[5])}
+            points[f"{int(share[1]) / 100:g}"] = {
+                "sent_per_second": float(cells[2]),
+                "latency_ms": p95,
+                "failures": failures,
+            }
     return {
         **{"capacity": float(clock[1]), "open": points},
         **{"machine": {"cores": int(machine[2])}, "about": machine[1]},
@@ -156,7 +161,7 @@ def page(report: Mapping[str, Any]) -> str:
     """docs/SIZING.md."""
     rates = {f"{limit:g}": limit for limit in _limits(report)}
     points = [
-        f"| {float(share) * report['capacity']:.0f} | {point['latency_ms']['p95']:.0f} ms | {kept} |"
+        f"| {point['sent_per_second']:.1f} | {point['latency_ms']['p95']:.0f} ms | {kept} |"
         for share, point in report["open"].items()
         for kept in ["no: beyond what it can do" if float(share) > 1 else "no" if point["failures"] else "yes"]
     ]

@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from . import latency
-from .figures import Spread
+from .figures import Spread, median
 
 CLAIMS = {
     "one_caller_file_over_raw": ("One caller, JPEG file through the SDK / network in process", "at most 1.5"),
@@ -111,8 +111,8 @@ def ways(report: Mapping[str, Any]) -> Rows:
             continue
         rates = sorted(point if way == "raw" else point["per_second"] for point in points)
         costs = sorted(0.0 if way == "raw" else point["client_ms_per_call"] for point in points)
-        cost = "" if way == "raw" else f"{costs[len(costs) // 2]:.2f}"
-        cells.append((name, f"{rates[len(rates) // 2]:.1f}", f"{rates[0]:.1f} to {rates[-1]:.1f}", cost))
+        cost = "" if way == "raw" else f"{median(costs):.2f}"
+        cells.append((name, f"{median(rates):.1f}", f"{rates[0]:.1f} to {rates[-1]:.1f}", cost))
     heads = ("16 callers", "pictures/s", "over the rounds", "client's ms of processor a call")
     return Rows(f"Ways to ask, median of {len(rounds)} rounds in which each has its turn", heads, tuple(cells))
 
@@ -122,9 +122,10 @@ def open_loop(report: Mapping[str, Any]) -> Rows:
     cells = []
     for share, point in report["open"].items():
         refused = sum(point["failures"].values())
-        cells.append((f"{float(share):.0%}", str(point["sent"]), *_load_cells(point), str(refused)))
+        sent = (str(point["sent"]), f"{point['sent_per_second']:.1f}")
+        cells.append((f"{float(share):.0%}", *sent, *_load_cells(point), str(refused)))
     title = f"Requests by the clock, shares of {report['capacity']:.0f} a second; latency from the intended send time"
-    return Rows(title, ("of capacity", "sent", *_LOAD_HEADS, "refused"), tuple(cells))
+    return Rows(title, ("of capacity", "sent", "a second", *_LOAD_HEADS, "refused"), tuple(cells))
 
 
 def overload(report: Mapping[str, Any]) -> Iterator[Rows]:

@@ -11,7 +11,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from densescan.tasks import XRAY
-from loadtest import bench, document, latency, measuring, tables
+from loadtest import bench, document, latency, measuring, peers, tables
 from loadtest.server_side import Counters, cpu_s, memory_mb
 
 # On a busy machine even a tiny network's answer can take a second.
@@ -25,6 +25,26 @@ def report(repository_of_tiny_networks: Path) -> dict[str, Any]:
         patch.setattr(measuring, "BATCH_SIZES", (1, 4))
         measured = measuring.measure(repository_of_tiny_networks, PLAN, lambda what: None)
     return json.loads(json.dumps(measured))  # as it is read from a file
+
+
+def test_a_peer_that_fails_costs_nothing_of_what_was_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def measure(name: str, *_: Any) -> dict[str, Any]:
+        if name == "flask":
+            raise RuntimeError("it did not answer (refused); its log ends with\nImportError")
+        return {"how": name, "rounds": []}
+
+    monkeypatch.setattr(peers, "measure", measure)
+    bench_ = measuring.Bench(None, None, None, {XRAY.name: ()}, PLAN, lambda what: None)  # type: ignore[arg-type]
+    monkeypatch.setattr(bench_, "target", lambda way: way)
+    results, failed = measuring.measure_peers(bench_, ["flask", "litserve"], tmp_path, [])
+    assert list(results) == ["litserve"]
+    assert failed == {"peer flask": "it did not answer (refused)"}
+
+
+def test_a_repository_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    ran = CliRunner().invoke(_app(), ["--model-repository", str(tmp_path / "missing")])
+    assert ran.exit_code == 2, ran.output
+    assert isinstance(ran.exception, SystemExit)
 
 
 def test_a_slow_network_is_pressed_for_longer() -> None:
@@ -58,6 +78,11 @@ class TestOneRun:
             flood = phases["flood"]
             assert tables.unanswered(flood) == 0
             assert set(flood["failures"]) <= {"Overloaded"}
+
+    def test_sends_at_the_rates_that_it_says(self, report: dict[str, Any]) -> None:
+        for share, point in report["open"].items():
+            wanted = float(share) * report["capacity"]
+            assert point["sent_per_second"] == pytest.approx(wanted, abs=0.5 / PLAN.open_s + 1e-6)
 
     def test_says_what_it_could_not_measure(self, report: dict[str, Any]) -> None:
         assert report["skipped"] == {"gradcam": f"{XRAY.gradcam} is not in the repository"}

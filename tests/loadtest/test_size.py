@@ -17,7 +17,7 @@ from loadtest.size import PAGE, RECORDED, busiest, capacity, page, per_million, 
 
 def report(**p95: float) -> dict[str, Any]:
     points = {
-        share: {"latency_ms": {"p95": ms}, "failures": {}}
+        share: {"sent_per_second": 100 * float(share), "latency_ms": {"p95": ms}, "failures": {}}
         for share, ms in (p95 or {"0.5": 20, "0.8": 60, "0.95": 150, "1.2": 90}).items()
     }
     return {"capacity": 100.0, "open": points, "memory_mb": 800.0, "machine": vars(this_machine()) | {"cores": 2}}
@@ -31,6 +31,12 @@ def test_the_highest_rate_that_kept_the_limit_counts() -> None:
 def test_a_rate_above_the_capacity_never_counts() -> None:
     """For a few seconds it may look well: the queue has not grown long yet."""
     assert capacity(report(), 1000) == (95.0, 150)
+
+
+def test_a_rate_is_what_was_sent_and_not_what_was_meant_to_be() -> None:
+    measured = report()
+    measured["open"]["0.8"]["sent_per_second"] = 73.0
+    assert capacity(measured, 60) == (73.0, 60)
 
 
 def test_a_rate_at_which_somebody_was_refused_does_not_count() -> None:
@@ -70,20 +76,22 @@ def test_what_is_recorded_is_read_as_the_benchmark_wrote_it() -> None:
 
     points = {"0.5": ({"Overloaded": 0}, 41.26), "0.95": ({"Overloaded": 3}, 122.4)}
     clock = "\n".join(
-        f"| {float(share):.0%} | 9 | 9.0 | 1.0 | {p95:.1f} | 2.0 | 1.0 | 1 (100%) | {sum(failures.values())} |"
+        f"| {float(share):.0%} | 9 | {186 * float(share):.1f} | 9.0 | 1.0 | {p95:.1f} | 2.0 | 1.0 | 1 (100%) "
+        f"| {sum(failures.values())} |"
         for share, (failures, p95) in points.items()
     )
+    head = "| of capacity | sent | a second |\n| --- |"
     machine = this_machine()
     text = (
         f"Machine: {machine.describe()}. Client, server and network share its cores. Versions: x.\n\n"
-        f"## Requests by the clock, shares of 196 a second; latency\n\n| of capacity |\n| --- |\n{clock}\n\n"
+        f"## Requests by the clock, shares of 196 a second; latency\n\n{head}\n{clock}\n\n"
         "## Another\n\n| 80% | 9 | 9.0 | 1.0 | 7.0 | 2.0 | 1.0 | 1 | 0 |\n"
     )
     assert recorded(text) == {
         "capacity": 196.0,
         "open": {
-            "0.5": {"latency_ms": {"p95": 41.3}, "failures": {}},
-            "0.95": {"latency_ms": {"p95": 122.4}, "failures": {"refused": 3}},
+            "0.5": {"sent_per_second": 93.0, "latency_ms": {"p95": 41.3}, "failures": {}},
+            "0.95": {"sent_per_second": 176.7, "latency_ms": {"p95": 122.4}, "failures": {"refused": 3}},
         },
         "machine": {"cores": machine.cores},
         "about": machine.describe(),
