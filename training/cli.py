@@ -242,7 +242,8 @@ def main() -> None:
     try:
         app()
     except commands.EXPECTED as error:
-        err.print(f"[bold red]error:[/] {error}", soft_wrap=True)
+        err.print("[bold red]error:[/] ", end="")
+        err.print(str(error), soft_wrap=True, markup=False)
         sys.exit(1)
     except KeyboardInterrupt:
         err.print("interrupted; the same command goes on from the last checkpoint")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-EXPECTED = (DataNotFound, ManifestError, RunError, WeightsUnavailable, DensescanError, ValueError)
+EXPECTED = (DataNotFound, ManifestError, RunError, WeightsUnavailable, DensescanError, ValueError, OSError)
 """Errors that are the user's to mend: shown as one line, not as a traceback."""
 
 

@@ -30,6 +30,10 @@ COLUMNS = {
 }
 """What a network is compared by. The errors and ECE are better low, the others high."""
 
+SAME = 0.01
+"""Mean difference of the probabilities up to which two answers about one picture are taken for one network's: int8
+rounds a little otherwise in batches of another size, and networks of two trainings are further apart."""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -53,17 +57,22 @@ class Measured:
 def load(paths: Sequence[Path]) -> list[Measured]:
     """The networks in some results, in their order; of one that is in several, what each result adds.
 
+    Results of one name whose answers differ are of two networks, such as two releases behind one address.
+
     Args:
         paths: report.json or robustness.json, or the folders that hold them.
 
     Raises:
         ValueError: A file is no result, its predictions are missing, or the tasks, folds or corruptions differ.
     """
-    found: dict[str, Measured] = {}
+    rows: list[Measured] = []
     for path in paths:
         for one in _load(_file(path)):
-            found[one.network] = _joined(found[one.network], one) if one.network in found else one
-    rows = list(found.values())
+            place = next((place for place, row in enumerate(rows) if _is_same(row, one)), None)
+            if place is None:
+                rows.append(one)
+            else:
+                rows[place] = _joined(rows[place], one)
     if len({(row.task.name, row.fold) for row in rows}) > 1:
         kinds = ", ".join(sorted({f"{row.task.name} {row.fold}" for row in rows}))
         raise ValueError(f"these are results of different tasks or folds ({kinds}); compare like with like")
@@ -98,6 +107,19 @@ def _load(path: Path) -> list[Measured]:
             raise ValueError(f"{table} is missing: keep it beside {path.name}, or measure the network again")
         rows.append(Measured(network, task, fold, predictions.read(table, task.labels), sums[place]))
     return rows
+
+
+def _is_same(first: Measured, second: Measured) -> bool:
+    """Whether two results are of one network: a file or an address may have had another one behind it by then."""
+    if first.network != second.network:
+        return False
+    places = {entry.path: place for place, entry in enumerate(first.answers.entries)}
+    shared = [(places[entry.path], place) for place, entry in enumerate(second.answers.entries) if entry.path in places]
+    if not shared:
+        return False
+    ours, theirs = np.array(shared).T
+    apart = np.abs(first.answers.probabilities[ours] - second.answers.probabilities[theirs])
+    return bool(apart.mean() < SAME)
 
 
 def _joined(first: Measured, second: Measured) -> Measured:
@@ -137,7 +159,7 @@ def compare(
                 difference = drawn[name] - base[name]
                 cells[name]["difference"] = float(value[0] - own[name][0])
                 cells[name]["difference_interval_95"] = resampling.interval(difference)
-        if row.errors and first.errors and not family:
+        if row.errors and first.errors and same and not family:
             # Without an interval: the answers to each single corrupted picture are not kept.
             ours, theirs = (np.array(list(one.errors.values())) for one in (row, first))
             cells["mean_corruption_error"] = {"value": mean_ratio(ours, theirs)}

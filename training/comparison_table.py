@@ -8,9 +8,10 @@ from typing import Any
 from rich.table import Table
 
 from . import pages
+from .resampling import GROUPS
 
 NOTE = (
-    "In brackets: 95 % intervals by bootstrap over patients. Second lines: the difference to the first row, paired; "
+    f"In brackets: 95 % intervals by bootstrap over {GROUPS}. Second lines: the difference to the first row, paired; "
     "in bold where its interval leaves out zero. Lower is better for the errors on corrupted pictures and the ECE."
 )
 

@@ -15,6 +15,7 @@ from . import commands, families, layouts
 from .console import out, progress
 from .manifest import manifest_hash, read_manifest
 from .predictions import Predictions
+from .resampling import GROUPS
 from .runs import Run
 
 if TYPE_CHECKING:
@@ -87,18 +88,20 @@ def evaluate(
     own = metrics.own_films(chosen.entries)
     sheet = mistakes.sheet(task, chosen, data, answers, MISTAKES)
     history = run.read_history() if run else []
+    # The report last, because it names the network: interrupted, none stands beside another one's answers.
+    (target / "report.json").unlink(missing_ok=True)
+    predictions = Predictions(chosen.entries, chosen.classes, tuple(named), answers.probabilities)
+    predictions.write(target / "predictions.csv", task)
     page = report.write_report(
         target, task, figures, chosen.classes[own], answers.probabilities[own], history, mistakes=sheet
     )
-    predictions = Predictions(chosen.entries, chosen.classes, tuple(named), answers.probabilities)
-    predictions.write(target / "predictions.csv", task)
     if as_json:
         out.print_json(data=figures)
     elif as_markdown:
         out.print(report.markdown(task, figures), soft_wrap=True, markup=False)
     else:
         rows = [*report.summary_rows(figures), *report.other_rows(figures)]
-        _show_figures(task, figures, rows, report.class_rows(task, figures))
+        _show_figures(task, figures, rows, report.class_rows(task, figures), report.at_the_point(figures))
         out.print(f"\nreport: [bold]{page}[/]", soft_wrap=True)
 
 
@@ -120,13 +123,18 @@ def _ask(
 
 
 def _show_figures(
-    task: Task, figures: dict[str, Any], summary: Sequence[tuple[str, str]], classes: Sequence[tuple[str, ...]]
+    task: Task,
+    figures: dict[str, Any],
+    summary: Sequence[tuple[str, str]],
+    classes: Sequence[tuple[str, ...]],
+    decided: str,
 ) -> None:
     out.print(f"[bold]{task.title}[/], fold {figures['fold']}, {figures['network']}", soft_wrap=True)
     width = max(len(name) for name, _ in summary)
     for name, value in summary:
         out.print(f"  {name:<{width}}  {value}", soft_wrap=True)
-    table = Table("class", title="95 % intervals above: bootstrap over patients", title_justify="left")
+    out.print(f"  95 % intervals: bootstrap over {GROUPS}", style="dim", soft_wrap=True)
+    table = Table("class", title=f"decisions{decided}", title_justify="left")
     for column in ("precision", "recall", "F1", "support", *(f"as {label}" for label in task.labels)):
         table.add_column(column, justify="right")
     for row, counts in zip(classes, figures["confusion_matrix"], strict=True):

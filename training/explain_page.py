@@ -14,6 +14,7 @@ from densescan.tasks import RESEARCH_ONLY, Task
 from . import pages, plots
 from .faithfulness import STEPS
 from .plots import BLUE, ORANGE, STYLE, plt
+from .resampling import GROUPS
 from .runs import write_aside, write_json
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def page(task: Task, figures: dict[str, Any], sheets: Sequence[str]) -> str:
         "",
         *_markdown(figures).splitlines(),
         "",
-        "In brackets: 95 % intervals by bootstrap over patients. Deletion blurs the picture place by place, the",
+        f"In brackets: 95 % intervals by bootstrap over {GROUPS}. Deletion blurs the picture place by place, the",
         "hottest first, and insertion shows it so on a blurred picture; the figure is the mean probability of the",
         "decided class along the way. *Maps of other pictures* are those of the same decided class, dealt out anew: as",
         "smooth, but not of this picture. *The middle* is a map that points to the centre of every picture. Where a",

@@ -59,7 +59,8 @@ def start_run(
         overwrite: Delete the run that is there.
 
     Raises:
-        RunError: The folder holds another training, and `overwrite` was not asked for.
+        RunError: The folder holds another training, and `overwrite` was not asked for; or it was, and what the
+            training needs would be deleted with the folder.
         WeightsUnavailable: There is no such file, and the training has not begun yet.
         ValueError: The recipe trains at sizes that no teacher can be asked about.
     """
@@ -78,11 +79,19 @@ def start_run(
         return run
     settings["weights_sha256"] = network.weights_hash(weights)  # before anything is deleted for nothing
     if run.settings.is_file():
+        _check_outside(folder, weights, manifest, *taught_by)
         shutil.rmtree(folder)
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     write_aside(run.manifest, lambda aside: shutil.copyfile(manifest, aside))
     write_json(run.settings, {**settings, "versions": versions(), "started": time.strftime("%Y-%m-%d")})
     return run
+
+
+def _check_outside(folder: Path, *needed: Path | str) -> None:
+    """What a training needs does not lie in the folder that is to be deleted for it."""
+    for path in map(Path, needed):
+        if path.exists() and path.resolve().is_relative_to(folder.resolve()):
+            raise RunError(f"--overwrite would delete {path}, which this training needs: copy it elsewhere first")
 
 
 def has_begun(folder: Path) -> bool:

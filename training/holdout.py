@@ -25,8 +25,7 @@ def hold_out(
         entries: Of a manifest.
         named: Family of each, from `families.names`.
         family: Which to hold out.
-        strict: Take out of train and val also what shares a group with it. The chest set counts the patients of
-            bacterial and of viral films apart, so a shared number is seldom a shared patient; by default they stay.
+        strict: Take out of train and val also what shares a group with it.
 
     Returns:
         The new entries, and how many images of other families share a group with the held-out ones and stand in train
@@ -53,7 +52,13 @@ def hold_out(
 
 
 def run(task: Task, data: Path | None, manifest: Path, family: str, target: Path, *, strict: bool) -> None:
-    """Read a manifest, hold a family out, write another manifest."""
+    """Read a manifest, hold a family out, write another manifest.
+
+    The chest set counts the patients of bacterial and of viral films apart, so that a shared number is seldom a shared
+    patient, and such films stay unless `strict` says otherwise. Names of MRI slices tell no patient: what shares a
+    group there is nearly equal, and a family would not be unseen if its twins stayed.
+    """
+    strict = strict or not layouts.names_tell_patients(task)
     entries = read_manifest(manifest, task.labels)
     found = layouts.find_data(task, data) if task.positive is None else None  # MRI slices are told apart by their files
     changed, shared = hold_out(entries, families.names(task, entries, found), family, strict=strict)
@@ -61,7 +66,8 @@ def run(task: Task, data: Path | None, manifest: Path, family: str, target: Path
     counts = Counter(entry.fold for entry in changed if not entry.duplicate_of)
     out.print(f"family {family}, now in test alone: " + ", ".join(f"{fold} {n:,}" for fold, n in counts.items()))
     if shared:
-        what = "left out" if strict else "left in train and val (--strict leaves them out)"
-        out.print(f"images of other families with the same patient number, {what}: {shared:,}", soft_wrap=True)
+        left_in = "with the same patient number, left in train and val (--strict leaves them out)"
+        what = "left out" if strict else left_in
+        out.print(f"images of other families in its groups, {what}: {shared:,}", soft_wrap=True)
     out.print(f"written: [bold]{target}[/]", soft_wrap=True)
     out.print(f"next:    python -m training fit --task {task.name} --manifest {target} --out ...", soft_wrap=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,8 @@ class ImageFile:
     Attributes:
         path: Relative to the data folder, with forward slashes.
         label: Name of its class folder.
-        split: Name of the split folder above, lower case; empty where there is none.
+        split: Name of the split folder above, lower case; empty where there is none. A published test folder further
+            up wins over the folder right above.
         group: What must stay in one fold: the patient where the name tells, else the path.
     """
 
@@ -108,6 +110,16 @@ def domain_of(path: str) -> str:
     return _OTHER_HOSPITAL if family_of(path) == _OTHER_HOSPITAL else ""
 
 
+def is_official(path: str) -> bool:
+    """Whether a path relative to the data folder leads through a published test folder."""
+    return any(part.lower() in OFFICIAL_TEST for part in path.split("/")[:-2])
+
+
+def names_tell_patients(task: Task) -> bool:
+    """Whether the names of a data set's files tell the patient."""
+    return bool(_PATIENT[task.name])
+
+
 def find_images(task: Task, data: Path, group_pattern: str | None = None) -> list[ImageFile]:
     """Every image below `data` whose folder is one of the task's classes, sorted by path.
 
@@ -119,7 +131,7 @@ def find_images(task: Task, data: Path, group_pattern: str | None = None) -> lis
 
     Raises:
         DataNotFound: There are none, or a class has none.
-        ValueError: `group_pattern` is no regular expression.
+        ValueError: `group_pattern` is no regular expression, or no name matches it.
     """
     try:
         own = re.compile(group_pattern) if group_pattern else None
@@ -128,23 +140,56 @@ def find_images(task: Task, data: Path, group_pattern: str | None = None) -> lis
     images = sorted(_walk(task, data, own), key=lambda image: image.path)
     missing = [label for label in task.labels if all(image.label != label for image in images)]
     if missing:
+        others = "".join(f" Not taken, {what}: {count:,}." for what, count in passed_over(task, data).items())
         raise DataNotFound(
             f"no images of {', '.join(missing)} in {data}. Expected folders named "
-            f"{', '.join(task.labels)} in it, or one level down in split folders such as train/ and test/."
+            f"{', '.join(task.labels)} in it, or one level down in split folders such as train/ and test/.{others}"
         )
+    if own is not None and not any(own.search(Path(image.path).stem) for image in images):
+        raise ValueError(f"--group {group_pattern!r} matches no file's name, such as {Path(images[0].path).stem!r}")
     return images
+
+
+def passed_over(task: Task, data: Path) -> dict[str, int]:
+    """What lies in the class folders and is not taken, in words, with its count: pictures deeper down, other files."""
+    labels = {label.lower() for label in task.labels}
+    found: Counter[str] = Counter()
+    for folder, names in _folders(data):
+        above = [part.lower() for part in folder.relative_to(data).parts]
+        in_class = bool(above) and above[-1] in labels
+        for name in names:
+            suffix = Path(name).suffix.lower()
+            if name.startswith("."):
+                continue
+            if in_class and suffix in {".dcm", ".dicom"}:
+                found["DICOM files (save them as PNG, with the window that they are read in)"] += 1
+            elif suffix in SUFFIXES and not in_class and labels & set(above):
+                found["pictures in folders below a class folder (put them into it)"] += 1
+    return dict(found)
+
+
+def _folders(data: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Every folder below `data` with the names of its files; links to folders are followed, each folder once."""
+    seen = set()
+    for folder, below, names in os.walk(data, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:
+            below.clear()
+            continue
+        seen.add(real)
+        below.sort()
+        yield Path(folder), names
 
 
 def _walk(task: Task, data: Path, own: re.Pattern[str] | None) -> Iterator[ImageFile]:
     labels = {label.lower(): label for label in task.labels}
-    for folder, _, names in os.walk(data):
-        label = labels.get(Path(folder).name.lower())
+    for folder, names in _folders(data):
+        label = labels.get(folder.name.lower())
         if label is None:
             continue
-        parent = Path(folder).parent
-        split = parent.name.lower() if parent != data else ""
+        above = [part.lower() for part in folder.relative_to(data).parts[:-1]]
+        split = next((part for part in above if part in OFFICIAL_TEST), above[-1] if above else "")
         for name in names:
-            file = Path(folder, name)
+            file = folder / name
             if file.suffix.lower() in SUFFIXES and not name.startswith("."):
                 path = file.relative_to(data).as_posix()
                 yield ImageFile(path, label, split, _group(task, file.stem, own) or path)

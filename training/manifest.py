@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from .layouts import is_official
+
 FOLDS = ("train", "val", "test", "official")
 """The first three are cut from the training images; ``official`` is the published test set."""
 
@@ -83,5 +85,10 @@ def manifest_hash(path: Path) -> str:
 
 
 def of_fold(entries: Iterable[Entry], fold: str) -> list[Entry]:
-    """The entries of one fold, without the duplicates."""
-    return [entry for entry in entries if entry.fold == fold and not entry.duplicate_of]
+    """The entries of one fold, without the duplicates; of ``official`` those in the published test folders alone.
+
+    What is nearly equal to a published test picture is in that fold as well, so that nothing is trained on it, but
+    figures of the published set are of the published pictures.
+    """
+    found = [entry for entry in entries if entry.fold == fold and not entry.duplicate_of]
+    return [entry for entry in found if is_official(entry.path)] if fold == "official" else found

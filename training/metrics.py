@@ -40,6 +40,14 @@ def accuracy(classes: Classes, probabilities: Probabilities) -> float:
     return float(np.mean(probabilities.argmax(axis=1) == classes))
 
 
+def decided(task: Task, probabilities: Probabilities, threshold: float | None) -> Classes:
+    """Index of the decided class of each image, int64 [n]: at the operating point, where there is one."""
+    if threshold is None or task.positive_index is None:
+        return np.asarray(probabilities.argmax(axis=1), dtype=np.int64)
+    called = probabilities[:, task.positive_index] >= threshold
+    return np.where(called, task.positive_index, 1 - task.positive_index).astype(np.int64)
+
+
 def evaluate(
     task: Task,
     classes: Classes,
@@ -61,7 +69,9 @@ def evaluate(
         classes: True class of each image, int [n].
         probabilities: Predicted, float [n, classes].
         entries: Of each image: its group, which the intervals resample, and its path, which tells domain and family.
-        threshold: Operating point of a two-class task; adds what a decision at it is worth.
+        threshold: Operating point of a two-class task; adds what a decision at it is worth. The confusion matrix and
+            the figures of each class and family are of the decisions, so at it; ``accuracy`` and
+            ``balanced_accuracy`` are of the most probable class all the same.
         resamples: Bootstrap resamples for the 95 % intervals; 0 leaves them out.
         families: Of each image, from `families.names`; by default what its name tells.
     """
@@ -103,11 +113,13 @@ def _evaluate(
     threshold: float | None,
     resamples: int,
 ) -> dict[str, Any]:
-    predicted = probabilities.argmax(axis=1)
+    predicted = decided(task, probabilities, threshold)
     # Networks in int8 and FP16 round: rows add up to one only nearly.
     whole = probabilities.astype(np.float64)
     whole /= whole.sum(axis=1, keepdims=True)
     every = list(range(len(task.labels)))
+    present = np.unique(classes).tolist()  # of a class without images nothing is known: it does not count as missed
+    most_probable = probabilities.argmax(axis=1)
     table = metrics.classification_report(
         classes, predicted, labels=every, target_names=task.labels, output_dict=True, zero_division=0
     )
@@ -115,7 +127,7 @@ def _evaluate(
         "images": len(classes),
         "groups": len(set(groups)),
         "accuracy": accuracy(classes, probabilities),
-        "balanced_accuracy": float(np.mean([table[label]["recall"] for label in task.labels])),
+        "balanced_accuracy": float(metrics.recall_score(classes, most_probable, average="macro", labels=present)),
         "auroc": auroc(task, classes, probabilities),
         "auprc": auprc(task, classes, probabilities),
         "loss": float(metrics.log_loss(classes, whole, labels=every)),
@@ -134,7 +146,7 @@ def _evaluate(
         weights = resampling.draw(groups, resamples)
         drawn = _resampled(task, classes, whole, probabilities, threshold, weights)
         result["intervals_95"] = {name: resampling.interval(values) for name, values in drawn.items()}
-        for label, figures in _resampled_classes(task, classes, probabilities, weights).items():
+        for label, figures in _resampled_classes(task, classes, probabilities, predicted, weights).items():
             result["classes"][label]["intervals_95"] = {
                 name: resampling.interval(values) for name, values in figures.items()
             }
@@ -153,7 +165,7 @@ def _resampled(
     every = np.full(len(classes), True)
     right = probabilities.argmax(axis=1) == classes
     areas = _areas(task, classes, probabilities, weights)
-    recalls = np.array([resampling.share(right, classes == index, weights) for index in range(len(task.labels))])
+    recalls = np.array([resampling.share(right, classes == index, weights) for index in np.unique(classes)])
     confidence = probabilities.max(axis=1)
     likelihood = np.maximum(whole[np.arange(len(classes)), classes], np.finfo(np.float64).eps)
     figures = {
@@ -187,10 +199,9 @@ def _areas(
 
 
 def _resampled_classes(
-    task: Task, classes: Classes, probabilities: Probabilities, weights: resampling.Weights
+    task: Task, classes: Classes, probabilities: Probabilities, predicted: Classes, weights: resampling.Weights
 ) -> dict[str, dict[str, resampling.Values]]:
     """Each class's figures under each resample."""
-    predicted = probabilities.argmax(axis=1)
     result = {}
     for index, label in enumerate(task.labels):
         truth, called = classes == index, predicted == index
@@ -272,12 +283,7 @@ def _families(
     weights: resampling.Weights,
 ) -> dict[str, dict[str, Any]]:
     """For each class and family of films: how many, and the share that is classified rightly."""
-    if threshold is None or task.positive_index is None:
-        predicted = probabilities.argmax(axis=1)
-    else:
-        predicted = np.where(
-            probabilities[:, task.positive_index] >= threshold, task.positive_index, 1 - task.positive_index
-        )
+    predicted = decided(task, probabilities, threshold)
     result: dict[str, dict[str, Any]] = {}
     for name in sorted(set(names.tolist()) - {""}):
         for index in np.unique(classes[names == name]):

@@ -15,7 +15,7 @@ from PIL import Image
 from densescan import Classification, Explanation, contact_sheet
 from densescan.tasks import Task
 
-from .metrics import own_films
+from .metrics import decided, own_films
 
 if TYPE_CHECKING:
     from .data import Fold
@@ -32,14 +32,6 @@ def worst(
     wrong = np.flatnonzero(decided(task, probabilities, threshold) != classes)
     chosen: npt.NDArray[np.int64] = wrong[np.argsort(given[wrong], kind="stable")][:count]
     return chosen
-
-
-def decided(task: Task, probabilities: Probabilities, threshold: float | None) -> npt.NDArray[np.int64]:
-    """Index of the decided class of each image, int64 [n]: at the operating point, where there is one."""
-    if threshold is None or task.positive_index is None:
-        return np.asarray(probabilities.argmax(axis=1), dtype=np.int64)
-    called = probabilities[:, task.positive_index] >= threshold
-    return np.where(called, task.positive_index, 1 - task.positive_index).astype(np.int64)
 
 
 def sheet(task: Task, fold: Fold, data: Path, answers: Answers, count: int) -> Image.Image | None:

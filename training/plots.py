@@ -74,8 +74,8 @@ def _mark_phases(axes: Axes, phases: Sequence[str]) -> None:
         axes.text(index + 0.6, 1.01, phase, transform=axes.get_xaxis_transform(), fontsize=8, color="0.35")
 
 
-def confusion_matrix(task: Task, counts: Sequence[Sequence[int]], title: str) -> Figure:
-    """Counts, shaded by the share of each true class."""
+def confusion_matrix(task: Task, counts: Sequence[Sequence[int]], title: str, decided: str = "predicted") -> Figure:
+    """Counts, shaded by the share of each true class; `decided` names the axis of the answers."""
     with plt.rc_context({**STYLE, "axes.grid": False}):
         matrix = np.asarray(counts)
         shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -87,7 +87,7 @@ def confusion_matrix(task: Task, counts: Sequence[Sequence[int]], title: str) ->
             axes.text(column, row, text, ha="center", va="center", color=shade, fontsize=9)
         axes.set_xticks(range(len(task.labels)), task.labels)
         axes.set_yticks(range(len(task.labels)), task.labels)
-        axes.set(xlabel="predicted", ylabel="true")
+        axes.set(xlabel=decided, ylabel="true")
         axes.set_title(title, loc="left", fontweight="bold", fontsize=10)
         return figure
 

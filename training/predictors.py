@@ -25,14 +25,18 @@ def open_model(path: Path) -> Predictor:
     """The network in a ``.keras`` or ``.onnx`` file, an OpenVINO ``.xml``, or a SavedModel folder.
 
     Raises:
-        ValueError: It is none of these.
+        ValueError: It is none of these, or damaged.
     """
-    if path.is_dir() and (path / "saved_model.pb").is_file():
-        return saved_model(path)
     openers = {".keras": keras_file, ".onnx": onnx_file, ".xml": openvino_file}
-    if path.suffix not in openers or not path.is_file():
+    opener = openers.get(path.suffix) if path.is_file() else None
+    if (path / "saved_model.pb").is_file():
+        opener = saved_model
+    if opener is None:
         raise ValueError(f"{path} is no network: expected a .keras, .onnx or .xml file or a SavedModel folder")
-    return openers[path.suffix](path)
+    try:
+        return opener(path)
+    except Exception as error:  # each runtime has errors of its own for a damaged file
+        raise ValueError(f"{path} cannot be opened: {error}") from error
 
 
 def keras_file(path: Path) -> Predictor:

@@ -155,9 +155,12 @@ class Recipe:
         """As of a phase.
 
         Raises:
-            ValueError: A word is none of those there are, or two phases would share their files.
+            ValueError: A word is none of those there are, a share is none, or two phases would share their files.
         """
         _check_word(self.precision, Precision)
+        for name in ("dropout", "label_smoothing", "rarest_domain"):
+            if not 0 <= (share := getattr(self, name)) < 1:
+                raise ValueError(f"{name} is {share}: expected a share, from 0 to below 1")
         names = [phase.name for phase in self.phases]
         if len(set(names)) < len(names):
             raise ValueError(f"two phases have one name: {', '.join(names)}")

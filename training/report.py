@@ -11,6 +11,7 @@ from densescan.tasks import Task
 
 from . import pages, plots, published
 from .metrics import Classes, Probabilities
+from .resampling import GROUPS
 from .runs import write_aside, write_json
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def write_report(
     """
     write_json(folder / "report.json", figures)
     title = f"{task.title}, fold {figures['fold']}"
-    pictures = {"confusion_matrix": plots.confusion_matrix(task, figures["confusion_matrix"], title)}
+    matrix = plots.confusion_matrix(task, figures["confusion_matrix"], title, f"decided{at_the_point(figures)}")
+    pictures = {"confusion_matrix": matrix}
     if figures["auroc"] == figures["auroc"]:  # not where a class is missing
         pictures["roc"] = plots.roc(task, classes, probabilities, figures, title)
         pictures["precision_recall"] = plots.precision_recall(task, classes, probabilities, figures, title)
@@ -74,6 +76,11 @@ def write_report(
     target = folder / "report.html"
     write_aside(target, lambda aside: aside.write_text(page, encoding="utf-8"))
     return target
+
+
+def at_the_point(figures: dict[str, Any]) -> str:
+    """What to add where decisions are told: that they were made at the operating point, if there is one."""
+    return " at the operating point" if "operating_point" in figures else ""
 
 
 def summary_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
@@ -101,7 +108,7 @@ def other_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append((f"other hospital: {name}", f"{part['images']:,} images, AUROC {area}"))
     for name, part in figures.get("families", {}).items():
         share = pages.bounded(part["recall"], part.get("interval_95"))
-        rows.append((name, f"{share} of {part['images']:,} classified rightly"))
+        rows.append((name, f"{share} of {part['images']:,} classified rightly{at_the_point(figures)}"))
     for name, part in figures.get("family_pairs", {}).items():
         rows.append((f"AUROC, {name}", pages.bounded(part["auroc"], part.get("interval_95"))))
     return rows
@@ -111,7 +118,8 @@ def markdown(task: Task, figures: dict[str, Any]) -> str:
     """The figures as a table for a model card."""
     rows = [*summary_rows(figures), *other_rows(figures)]
     rows += [
-        (f"{label}: precision, recall, F1, images", ", ".join(cells)) for label, *cells in class_rows(task, figures)
+        (f"{label}{at_the_point(figures)}: precision, recall, F1, images", ", ".join(cells))
+        for label, *cells in class_rows(task, figures)
     ]
     head = f"| {task.title}, fold `{figures['fold']}` | |\n| --- | --- |\n"
     return head + "".join(f"| {name} | {value} |\n" for name, value in rows)
@@ -130,7 +138,7 @@ def class_rows(task: Task, figures: dict[str, Any]) -> list[tuple[str, ...]]:
 def _summary(figures: dict[str, Any]) -> str:
     return (
         pages.table(["", "value"], summary_rows(figures))
-        + "<p class='note'>In brackets: 95 % intervals by bootstrap over patients.</p>"
+        + f"<p class='note'>In brackets: 95 % intervals by bootstrap over {GROUPS}.</p>"
     )
 
 
@@ -143,7 +151,8 @@ def _per_class(task: Task, figures: dict[str, Any]) -> str:
         shares = (pages.bounded(values[name], bounds.get(name)) for name in names)
         rows.append((label, *shares, f"{int(values['support']):,}"))
     titles = {"f1": "F1", "auroc": "AUROC against the rest", "auprc": "AUPRC against the rest"}
-    return pages.table(["class", *(titles.get(name, name) for name in names), "support"], rows)
+    head = f"class{at_the_point(figures).replace(' at', ', at')}"
+    return pages.table([head, *(titles.get(name, name) for name in names), "support"], rows)
 
 
 def _subgroups(figures: dict[str, Any]) -> str:

@@ -17,6 +17,9 @@ Weights = npt.NDArray[np.float64]
 Values = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
+GROUPS = "patients (of MRI slices, which name none: over groups of nearly equal ones)"
+"""What is drawn for the intervals, in words. Slices of one patient then count as independent: theirs are too narrow."""
+
 
 def draw(groups: Sequence[str], resamples: int, seed: int = 0) -> Weights:
     """Weights of whole groups drawn with replacement, because images of one patient are alike: float64 [r, n].

@@ -112,7 +112,7 @@ def holdout(
     target: Annotated[Path, typer.Option("--out", help="Where to write the other CSV.", show_default=False)],
     data: DataOption = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Leave out other families' images with a held-out patient number.")
+        bool, typer.Option("--strict", help="Leave out other families' films with a held-out patient number, too.")
     ] = False,
 ) -> None:
     """Make a manifest without one family of pictures in train and val: all of it stands in test.

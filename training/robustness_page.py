@@ -15,6 +15,7 @@ from . import pages, plots
 from .corruptions import CORRUPTIONS, SEVERITIES, Grey, corrupt
 from .pages import bounded
 from .plots import LINES, STYLE
+from .resampling import GROUPS
 from .runs import write_aside, write_json
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ HOW = (
     "Errors are shares of wrong decisions. Mean error: over all corruptions and severities. Mean corruption error: "
     "each corruption's errors divided by the first network's, then their mean, so below 1 is better than the first; "
     "relative: the same of what the corruption adds to the errors on unchanged pictures (Hendrycks and Dietterich, "
-    "2019). In brackets: 95 % intervals by bootstrap over patients, paired between the networks."
+    f"2019). In brackets: 95 % intervals by bootstrap over {GROUPS}, paired between the networks."
 )
 
 

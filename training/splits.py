@@ -98,15 +98,15 @@ def make_split(
     Images of one group, and groups that share a picture or nearly do, are one group from then on (named after the
     first of them) and go to the same fold. Within a class the groups are shuffled and each goes to the fold that is
     furthest below its share. Pictures that equal, or nearly equal, one of the published test set go with it to the
-    fold ``official``.
+    fold ``official``, so that nothing is trained on them; `of_fold` measures on the published ones alone.
 
     Args:
         images: From `find_images`.
         hashes: Path to pixel hash; images without one are left out.
         pairs: Pictures that are nearly the same.
-        before: Path to fold in an earlier manifest, whose networks are to be trained further: a group of which one
-            image was in ``train`` stays there, so that no network is measured on what it has seen. Others keep their
-            fold (``val`` before ``test`` where they had both); only new groups are assigned.
+        before: Pixel hash to fold in an earlier manifest, whose networks are to be trained further: a group of which
+            one image was in ``train`` stays there, so that no network is measured on what it has seen. Others keep
+            their fold (``val`` before ``test`` where they had both); only new groups are assigned.
         ratios: Shares of train, val and test; they must add up to 1.
         seed: Of the shuffle.
     """
@@ -121,7 +121,8 @@ def make_split(
             report.duplicates += 1
             report.leaked += (original.split in OFFICIAL_TEST) != (image.split in OFFICIAL_TEST)
     together = _connected(kept, hashes, pairs)
-    folds = _assign(together, ratios, seed, before or {})
+    known = {path: before[digest] for path, digest in hashes.items() if digest in before} if before else {}
+    folds = _assign(together, ratios, seed, known)
     names = {image.path: min(one.group for one in group) for group in together for image in group}
     entries = []
     for image in kept:

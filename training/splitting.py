@@ -13,7 +13,7 @@ from densescan.tasks import Task
 from . import layouts, leakage, near_duplicates, splits
 from .commands import default_manifest
 from .console import err, out, progress
-from .manifest import FOLDS, Entry, read_manifest, write_manifest
+from .manifest import FOLDS, Entry, ManifestError, of_fold, read_manifest, write_manifest
 
 LARGE_GROUP = 0.1
 """Share of all pictures from which one group is worth a warning."""
@@ -45,8 +45,8 @@ def split(
         with_audit: Write the page `audit.html` beside the manifest.
 
     Raises:
-        DataNotFound: There are no images.
-        ManifestError: `after` is no manifest of this task.
+        DataNotFound: There are no images, or none of a class can be read.
+        ManifestError: `after` is no manifest of this task, or of none of these pictures.
         ValueError: `ratios` or `group` cannot be read.
     """
     shares = _parse_ratios(ratios)
@@ -55,12 +55,20 @@ def split(
     with progress("reading images", len(images)) as done:
         scan = splits.scan_images(images, data, done)
     pairs = near_duplicates.find_pairs(scan.fingerprints, near) if near < 1 else []
-    before = {entry.path: entry.fold for entry in read_manifest(after, task.labels)} if after else None
+    before = {entry.sha256: entry.fold for entry in read_manifest(after, task.labels)} if after else None
+    if before is not None and not before.keys() & set(scan.hashes.values()):
+        raise ManifestError(f"no picture of {after} stands below {data}: is it another data set's manifest?")
+    readable = {image.label for image in images if image.path in scan.hashes}
+    if missing := [label for label in task.labels if label not in readable]:
+        path, reason = scan.unreadable[0]
+        raise layouts.DataNotFound(f"no picture of {', '.join(missing)} can be read; of {path}: {reason}")
     entries, report = splits.make_split(images, scan.hashes, pairs=pairs, before=before, ratios=shares, seed=seed)
     report.unreadable = scan.unreadable
     target = target or default_manifest(task)
     write_manifest(target, entries)
     _show_split(task, entries, report, near)
+    for what, count in layouts.passed_over(task, data).items():
+        out.print(f"[yellow]not taken, {what}: {count:,}[/]", soft_wrap=True)
     _show_leaks(leakage.between_folders(images, scan.hashes, pairs))
     out.print(f"\nwritten: [bold]{target}[/]", soft_wrap=True)
     if with_audit:
@@ -85,7 +93,7 @@ def _parse_ratios(text: str) -> tuple[float, float, float]:
 
 
 def _show_split(task: Task, entries: Sequence[Entry], report: splits.SplitReport, near: float) -> None:
-    unique = Counter((entry.fold, entry.label) for entry in entries if not entry.duplicate_of)
+    unique = Counter((fold, entry.label) for fold in FOLDS for entry in of_fold(entries, fold))
     groups = {fold: {entry.group for entry in entries if entry.fold == fold} for fold in FOLDS}
     table = Table(title=f"{task.title}: pictures without duplicates", title_justify="left")
     table.add_column("fold")
@@ -98,6 +106,10 @@ def _show_split(task: Task, entries: Sequence[Entry], report: splits.SplitReport
     out.print(table)
     out.print(f"duplicates (equal pixels), kept in their first copy's fold and not used: {report.duplicates:,}")
     out.print(_near(entries, report) if near < 1 else "nearly equal: not looked for, with --near 1", soft_wrap=True)
+    if tied := sum(entry.fold == "official" and not entry.duplicate_of for entry in entries) - len(
+        of_fold(entries, "official")
+    ):
+        out.print(f"nearly equal to a published test picture, neither trained nor measured on: {tied:,}")
     _warn_of_clusters(entries)
     if report.leaked:
         out.print(f"[yellow]stood on both sides of the published train and test folders: {report.leaked}[/]")

@@ -62,6 +62,7 @@ def test_each_step_explains_its_options(step: str, tmp_path: Path) -> None:
         (("fit", "--task", "xray", "--data", "."), "make one with: python -m training split"),
         (("evaluate", "--task", "mri"), "make one with: python -m training fit --task mri"),
         (("export", "--task", "mri"), "make one with: python -m training fit --task mri"),
+        (("evaluate", "--task", "mri", "--data", ".", "--model", "a.onnx", "--manifest", "."), "Is a directory"),
     ],
 )
 def test_what_is_missing_is_one_line_that_says_what_to_do(words: tuple[str, ...], message: str, tmp_path: Path) -> None:
@@ -125,6 +126,30 @@ def test_split_after_another_keeps_what_was_trained_on_in_train(tmp_path: Path) 
     assert later != first
     for path, fold in later.items():
         assert later.get(path.replace(".png", "-turned.png"), fold) == fold
+
+
+def test_split_after_a_manifest_of_other_pictures_is_refused(tmp_path: Path) -> None:
+    """Or all of its training pictures would be cut anew without a word."""
+    for folder, seed in (("films", 0), ("others", 50)):
+        for label in ("NORMAL", "PNEUMONIA"):
+            for number in range(4):
+                save_noise(tmp_path / f"{folder}/{label}/{number}.png", seed_of(label, seed + number))
+    run("split", "--task", "xray", "--data", "films", "--no-audit", "--out", "a.csv", folder=tmp_path)
+    words = ("split", "--task", "xray", "--data", "others", "--no-audit", "--after", "a.csv", "--out", "b.csv")
+    done = run(*words, folder=tmp_path, check=False)
+    assert done.returncode == 1
+    assert "no picture of a.csv stands below others" in done.stderr
+    assert not (tmp_path / "b.csv").exists()
+
+
+def test_split_writes_nothing_where_no_picture_of_a_class_can_be_read(tmp_path: Path) -> None:
+    save_noise(tmp_path / "films/NORMAL/a.png", 0)
+    (tmp_path / "films/PNEUMONIA").mkdir()
+    (tmp_path / "films/PNEUMONIA/broken.png").write_bytes(b"")
+    done = run("split", "--task", "xray", "--data", "films", folder=tmp_path, check=False)
+    assert done.returncode == 1
+    assert "no picture of PNEUMONIA can be read; of PNEUMONIA/broken.png: the file is empty" in done.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_set_that_is_tied_into_one_group_is_warned_of(tmp_path: Path) -> None:

@@ -104,6 +104,24 @@ def test_results_of_one_network_are_one_row(tmp_path: Path) -> None:
     assert all(row.answers.corrupted_error is not None for row in rows)
 
 
+def test_two_networks_of_one_name_stay_two_rows(tmp_path: Path) -> None:
+    """Two releases behind one address, or a training that was done again into the same folder."""
+    spreads = {"a": 0.9, "b": 1.2}
+    one, other = (write_report(tmp_path / name, "served at x:8001", answers(spreads[name])) for name in spreads)
+    assert len(comparison.load([one, other])) == 2
+    assert len(comparison.load([one, one])) == 1
+
+
+def test_on_other_images_there_is_no_mean_corruption_error(tmp_path: Path) -> None:
+    measured = [
+        comparison.Measured(name, XRAY, "val", answers(0.9, adults=adults), {"blur": 0.4})
+        for name, adults in (("a", 20), ("b", 10))
+    ]
+    first, second = comparison.compare(measured, resamples=10)["rows"]
+    assert "mean_corruption_error" in first["figures"]
+    assert "mean_corruption_error" not in second["figures"]
+
+
 def write_robustness(folder: Path, network: str, corruptions: list[str], error: float = 0.25) -> Path:
     folder.mkdir(parents=True)
     errors = {name: {"error": [error, error, 2 * error]} for name in corruptions}

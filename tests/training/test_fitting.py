@@ -145,6 +145,29 @@ def test_no_folder_is_made_or_emptied_for_weights_that_are_not_there(tmp_path: P
     assert run.settings.is_file()
 
 
+@pytest.mark.parametrize("which", ["weights", "teacher", "manifest"])
+def test_overwriting_deletes_nothing_that_the_training_needs(
+    tmp_path: Path, manifest: Path, weights: Path, which: str
+) -> None:
+    folder = tmp_path / "run"
+    fitting.start_run(folder, XRAY, RECIPE, "none", manifest)
+    inside = folder / "needed.keras"
+    inside.write_bytes((manifest if which == "manifest" else weights).read_bytes())
+    with pytest.raises(RunError, match=r"--overwrite would delete .*needed\.keras"):
+        fitting.start_run(
+            folder,
+            XRAY,
+            replace(RECIPE, phases=(replace(RECIPE.phases[0], size=224),)),
+            str(inside) if which == "weights" else "none",
+            inside if which == "manifest" else manifest,
+            [inside] if which == "teacher" else [],
+            overwrite=True,
+        )
+    assert inside.is_file()
+    fitting.start_run(folder, XRAY, RECIPE, "none", manifest, overwrite=True)
+    assert not inside.exists()
+
+
 def test_a_run_of_before_the_hash_was_recorded_is_resumed_by_the_files_name(
     tmp_path: Path, manifest: Path, weights: Path
 ) -> None:

@@ -81,3 +81,20 @@ def test_slices_are_held_out_by_how_their_files_store_grey(tmp_path: Path) -> No
     result = CliRunner().invoke(app, list(map(str, (*words, *more))))
     assert result.exit_code == 0, result.output
     assert [entry.fold for entry in read_manifest(tmp_path / "m.csv", ("glioma",))] == ["test", "train", "train"]
+
+
+def test_a_slice_that_is_nearly_equal_to_one_held_out_is_not_trained_on(tmp_path: Path) -> None:
+    """Slices are grouped because they are alike, not by a number that two patients may share."""
+    entries = []
+    for number, (mode, group) in enumerate((("L", "twins"), ("RGB", "twins"), ("RGB", "another"))):
+        name = f"glioma/{number}.png"
+        (tmp_path / "glioma").mkdir(exist_ok=True)
+        Image.new(mode, (4, 4)).save(tmp_path / name)
+        entries.append(Entry(name, "glioma", group, "train", ""))
+    write_manifest(tmp_path / "all.csv", entries)
+    words = ("holdout", "--task", "mri", "--data", tmp_path, "--manifest", tmp_path / "all.csv")
+    result = CliRunner().invoke(app, list(map(str, (*words, "--family", "stored grey", "--out", tmp_path / "m.csv"))))
+    assert result.exit_code == 0, result.output
+    assert "images of other families in its groups, left out: 1" in result.output
+    left = {entry.path: entry.fold for entry in read_manifest(tmp_path / "m.csv", ("glioma",))}
+    assert left == {"glioma/0.png": "test", "glioma/2.png": "train"}

@@ -91,3 +91,46 @@ def test_the_data_are_found_by_the_variable_and_else_named(tmp_path: Path, monke
     assert layouts.find_data(XRAY, None) == tmp_path / "sets/chest_xray"
     with pytest.raises(DataNotFound, match="is no folder"):
         layouts.find_data(XRAY, tmp_path / "elsewhere")
+
+
+def test_a_published_test_folder_is_one_however_far_up_it_stands(tmp_path: Path) -> None:
+    for label in XRAY.labels:
+        save_noise(tmp_path / f"test/site_a/{label}/a.png", 0)
+        save_noise(tmp_path / f"site_b/{label}/a.png", 1)
+    found = {image.path: image.split for image in layouts.find_images(XRAY, tmp_path)}
+    assert {path for path, split in found.items() if split in layouts.OFFICIAL_TEST} == {
+        f"test/site_a/{label}/a.png" for label in XRAY.labels
+    }
+    assert all(layouts.is_official(path) == path.startswith("test/") for path in found)
+
+
+def test_what_is_not_taken_is_told(tmp_path: Path) -> None:
+    for label in XRAY.labels:
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "a.dcm").write_bytes(b"")
+    with pytest.raises(DataNotFound, match=r"Not taken, DICOM files .*: 2\."):
+        layouts.find_images(XRAY, tmp_path)
+    for label in XRAY.labels:
+        save_noise(tmp_path / label / "a.png", 0)
+    save_noise(tmp_path / "NORMAL/patient9/b.png", 1)
+    assert len(layouts.find_images(XRAY, tmp_path)) == 2
+    (deeper,) = (count for what, count in layouts.passed_over(XRAY, tmp_path).items() if "below a class folder" in what)
+    assert deeper == 1
+
+
+def test_a_linked_set_is_read_and_a_link_in_a_circle_ends(tmp_path: Path) -> None:
+    for label in XRAY.labels:
+        save_noise(tmp_path / "elsewhere" / label / "a.png", 0)
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "set").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (data / "again").symlink_to(data, target_is_directory=True)
+    assert [image.path for image in layouts.find_images(XRAY, data)] == ["set/NORMAL/a.png", "set/PNEUMONIA/a.png"]
+
+
+def test_a_group_pattern_that_matches_no_name_is_refused(tmp_path: Path) -> None:
+    """Or every file would be a group of its own, and patients would stand in several folds."""
+    for label in XRAY.labels:
+        save_noise(tmp_path / label / "p7.png", 0)
+    with pytest.raises(ValueError, match=r"matches no file's name, such as 'p7'"):
+        layouts.find_images(XRAY, tmp_path, r"patient\d+")

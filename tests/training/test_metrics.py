@@ -26,6 +26,21 @@ def test_the_figures_of_a_small_case_are_those_counted_by_hand() -> None:
     assert (figures["images"], figures["groups"]) == (5, 4)
 
 
+def test_at_an_operating_point_matrix_and_classes_are_of_the_decisions_and_accuracy_is_not() -> None:
+    figures = metrics.evaluate(XRAY, CLASSES, PROBABILITIES, ENTRIES, threshold=0.65, resamples=20)
+    assert figures["confusion_matrix"] == [[2, 0], [1, 2]]
+    assert figures["classes"]["NORMAL"]["recall"] == figures["operating_point"]["specificity"] == 1
+    assert figures["classes"]["NORMAL"]["intervals_95"]["recall"] == [1, 1]
+    assert figures["accuracy"] == pytest.approx(3 / 5)
+    assert figures["balanced_accuracy"] == pytest.approx((1 / 2 + 2 / 3) / 2)
+
+
+def test_a_class_without_images_counts_for_nothing_in_the_balanced_accuracy() -> None:
+    figures = metrics.evaluate(XRAY, CLASSES[2:], PROBABILITIES[2:], ENTRIES[2:], resamples=20)
+    assert figures["balanced_accuracy"] == pytest.approx(2 / 3)
+    assert not np.isnan(figures["intervals_95"]["balanced_accuracy"]).any()
+
+
 def test_auroc_is_no_number_where_a_class_is_missing() -> None:
     assert math.isnan(metrics.auroc(MRI, np.array([0, 1, 2]), np.full((3, 4), 0.25, np.float32)))
 

@@ -34,6 +34,13 @@ def test_every_training_worth_serving_ends_at_the_served_size() -> None:
             assert get_recipe(name, task).phases[-1].size == IMAGE_SIZE
 
 
+@pytest.mark.parametrize("name", ["dropout", "label_smoothing", "rarest_domain"])
+@pytest.mark.parametrize("share", ["1", "-0.1"])
+def test_what_is_no_share_is_refused(name: str, share: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is {share}.*from 0 to below 1"):
+        changed(ORIGINAL, [f"{name}={share}"])
+
+
 def test_an_unknown_name_lists_those_that_exist() -> None:
     known = "original, scratch, release, longer, distilled, short, smoke"
     with pytest.raises(ValueError, match=f"'best': choose one of {known}"):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -151,45 +152,47 @@ def test_what_was_trained_on_before_is_never_measured_on(
 ) -> None:
     images, hashes, pairs = drawn
     first, _ = splits.make_split(images, hashes, pairs=pairs[:1], seed=seed)
-    before = {entry.path: entry.fold for entry in first}
+    before = {entry.sha256: entry.fold for entry in first}
     entries, _ = splits.make_split(images, hashes, pairs=[*pairs, *more[2]], before=before, seed=seed + 1)
     groups: dict[tuple[str, bool], set[str]] = {}
     for entry in entries:
-        groups.setdefault((entry.group, entry.fold == "official"), set()).add(before[entry.path])
+        groups.setdefault((entry.group, entry.fold == "official"), set()).add(before[entry.sha256])
     for entry in entries:
-        if before[entry.path] == "train":
+        if before[entry.sha256] == "train":
             assert entry.fold in ("train", "official")
         if len(groups[entry.group, entry.fold == "official"]) == 1:
-            assert entry.fold == before[entry.path], "a group that was wholly in one fold stays"
+            assert entry.fold == before[entry.sha256], "a group that was wholly in one fold stays"
 
 
 def test_only_new_groups_are_assigned_anew() -> None:
     images, hashes = many()
     first, _ = splits.make_split(images[:150], {path: hashes[path] for path in sorted(hashes)[:150]}, seed=1)
-    before = {entry.path: entry.fold for entry in first}
-    entries, _ = splits.make_split(images, hashes, before=before, seed=2)
-    folds = {entry.path: entry.fold for entry in entries}
-    assert {path: folds[path] for path in before} == before
-    assert {folds[path] for path in set(folds) - set(before)} == set(splits.TRAINABLE)
+    before = {entry.sha256: entry.fold for entry in first}
+    moved = [replace(image, path=f"chest_xray/{image.path}") for image in images]  # the folder above is the data now
+    entries, _ = splits.make_split(
+        moved, {f"chest_xray/{path}": hashes[path] for path in hashes}, before=before, seed=2
+    )
+    folds = {entry.sha256: entry.fold for entry in entries}
+    assert {digest: folds[digest] for digest in before} == before
+    assert {folds[digest] for digest in set(folds) - set(before)} == set(splits.TRAINABLE)
 
 
 def test_of_two_folds_of_before_validation_comes_before_test() -> None:
     images = [image("a.png", "p1"), image("b.png", "p2")]
     pair = Pair("a.png", "b.png", 0.99, True)
-    entries, _ = splits.make_split(
-        images, {"a.png": "1", "b.png": "2"}, pairs=[pair], before={"a.png": "test", "b.png": "val"}
-    )
+    entries, _ = splits.make_split(images, {"a.png": "1", "b.png": "2"}, pairs=[pair], before={"1": "test", "2": "val"})
     assert [entry.fold for entry in entries] == ["val", "val"]
 
 
 def test_a_training_picture_nearly_equal_to_a_published_test_picture_goes_with_it() -> None:
-    images = [image("a.png", "p1"), image("b.png", "p1"), image("c.png", "p9", split="test"), image("d.png", "p3")]
+    test, twin, same_patient, other = (f"{name}.png" for name in ("test/NORMAL/c", "train/NORMAL/a", "b", "d"))
+    images = [image(twin, "p1"), image(same_patient, "p1"), image(test, "p9", split="test"), image(other, "p3")]
     hashes = {entry.path: entry.path for entry in images}
-    entries, report = splits.make_split(images, hashes, pairs=[Pair("a.png", "c.png", 0.96, False)])
+    entries, report = splits.make_split(images, hashes, pairs=[Pair(test, twin, 0.96, False)])
     folds = {entry.path: entry.fold for entry in entries}
-    assert [folds[path] for path in ("a.png", "b.png", "c.png")] == ["official"] * 3, "the whole patient goes"
-    assert folds["d.png"] != "official"
-    assert all(not entry.duplicate_of for entry in entries), "a picture that is only nearly equal is used"
+    assert [folds[path] for path in (test, twin, same_patient)] == ["official"] * 3, "the whole patient goes"
+    assert folds[other] != "official"
+    assert [entry.path for entry in of_fold(entries, "official")] == [test], "figures of it are of what was published"
     assert report.leaked == 0
 
 
