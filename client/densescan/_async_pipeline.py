@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
-from typing import TypeVar
+from typing import Any, Final, TypeVar
 
 from ._pipeline import AHEAD, spoils_only
 from .errors import DensescanError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+_END: Final[Any] = object()
 
 
 async def run_many(
@@ -21,43 +22,53 @@ async def run_many(
     *,
     ordered: bool = True,
 ) -> AsyncIterator[Result | DensescanError]:
-    """Yield ``await work(item)`` for each item, as `densescan._pipeline.run_many` does; leaving early cancels."""
-    running: deque[asyncio.Task[Result | DensescanError]] = deque()
+    """Yield ``await work(item)`` for each item, as `densescan._pipeline.run_many` does; leaving early cancels.
+
+    Items are taken while results are awaited, so that a result does not wait for an item that comes late.
+    """
     places = asyncio.Semaphore(in_flight)
-    ahead = (AHEAD if ordered else 1) * in_flight
-    try:
+    ahead = asyncio.Semaphore((AHEAD if ordered else 1) * in_flight)
+    running: set[asyncio.Task[Result | DensescanError]] = set()
+    # Those to be handed out next, and None for the end of the items.
+    due: asyncio.Queue[asyncio.Task[Result | DensescanError] | None] = asyncio.Queue()
+
+    async def start_each() -> None:
+        await ahead.acquire()
         async for item in _each(items):
-            running.append(asyncio.ensure_future(_outcome(work, item, places)))
-            while running and ((ordered and running[0].done()) or len(running) == ahead):
-                yield await _next(running, ordered)
-        while running:
-            yield await _next(running, ordered)
-    finally:
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+            task = asyncio.ensure_future(_outcome(work, item, places))
+            running.add(task)
+            if ordered:
+                due.put_nowait(task)
+            else:
+                task.add_done_callback(due.put_nowait)
+            await ahead.acquire()
 
-
-async def _next(running: deque[asyncio.Task[Result]], ordered: bool) -> Result:
-    """The outcome of the first task, or of the first that is done; it is taken out."""
-    if ordered:
-        done = running[0]
-    else:
-        finished, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-        done = next(task for task in running if task in finished)
+    starting = asyncio.ensure_future(start_each())
+    starting.add_done_callback(lambda _: due.put_nowait(None))
     try:
-        return await done
+        while running or not starting.done():
+            task = await due.get()
+            if task is not None:
+                yield await task
+                running.remove(task)
+                ahead.release()
+        await starting  # raises what taking an item has raised
     finally:
-        if done.done():
-            running.remove(done)
+        for unfinished in (starting, *running):
+            unfinished.cancel()
+        await asyncio.gather(starting, *running, return_exceptions=True)
 
 
 async def _each(items: Iterable[Item] | AsyncIterable[Item]) -> AsyncIterator[Item]:
     if isinstance(items, AsyncIterable):
         async for item in items:
             yield item
-    else:
+    elif isinstance(items, (list, tuple)):
         for item in items:
+            yield item
+    else:  # the next of `frames` is decoded when it is taken: in a thread, so that the loop stays free
+        iterator = iter(items)
+        while (item := await asyncio.to_thread(next, iterator, _END)) is not _END:
             yield item
 
 

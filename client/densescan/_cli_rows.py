@@ -45,5 +45,6 @@ _LAST = ("threshold", "model", "model_version", "elapsed_ms", "warnings", "error
 
 def _line(values: list[object]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(["" if value is None else value for value in values])
-    return text.getvalue()
+    # What ends a line is what is quoted within one.
+    csv.writer(text, lineterminator="\r\n").writerow(["" if value is None else value for value in values])
+    return text.getvalue().removesuffix("\r\n")

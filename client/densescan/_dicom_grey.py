@@ -120,7 +120,13 @@ def _look_up(table: Any, values: _Values, signed: bool) -> tuple[_Values, float]
         return None
     # The second number has the sign of the stored values, the others have none.
     first = elements.numbers("LUTDescriptor", signed=signed)[1]
-    entries = elements.words("LUTData")[: int(descriptor[0]) or _VALUES].astype(np.float64)
+    if first >= 2**15 and values.min() < 0:  # a rescale has given what is looked up a sign that the stored ones lack
+        first -= 2**16
+    count = int(descriptor[0]) or _VALUES
+    words = elements.words("LUTData")
+    if descriptor[2] == 8 and words.size == (count + 1) // 2:  # two entries a word, the lower byte first
+        words = np.stack([words & 0xFF, words >> 8], axis=1).ravel()
+    entries = words[:count].astype(np.float64)
     if entries.size == 0 or not 8 <= descriptor[2] <= 16:
         return None
     index = np.clip(values - first, 0, entries.size - 1).astype(np.intp)

@@ -20,7 +20,8 @@ FORMATS: Final = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM"
 
 _REDUCIBLE: Final = (b"\xff\xd8\xff", START, b"\0\0\0\x0cjP  \r\n\x87\n")
 
-_DEEP_COLOUR: Final = ("RGB;16", "RGBA;16", "LA;16")
+# Pillow's names of how a file stores its pixels.
+_DEEP_COLOUR: Final = ("RGB;16", "RGBA;16", "RGBa;16", "RGBX;16", "LA;16")
 
 
 class Decoded(NamedTuple):
@@ -57,11 +58,8 @@ def decode(data: bytes, name: str, *, max_pixels: int, at_least: int | None = No
         several = bool(getattr(image, "is_animated", False))
         size = image.size
         _reduce(image, data, name, at_least)
-        deep = any(str(tile[3]).startswith(_DEEP_COLOUR) for tile in image.tile)
-        image.load()
-        check_after_decoding(data, image)
-        if deep:
-            _check_depth(image)
+        _load(image)
+        check_after_decoding(data, image, at_least)
     return Decoded(image, several, None if image.size == size else size)
 
 
@@ -75,7 +73,7 @@ def later(image: Image.Image, name: str, *, max_pixels: int) -> Iterator[Image.I
             except EOFError:
                 return
             check_size(image.size, f"{name}#{number + 1}", max_pixels)
-            image.load()
+            _load(image)
         yield image
         number += 1
 
@@ -87,7 +85,7 @@ def _refusing(name: str, max_pixels: int) -> Iterator[None]:
     except UnidentifiedImageError as error:
         raise InvalidImage(name, f"is no picture ({', '.join(FORMATS)} and DICOM are read)") from error
     except Image.DecompressionBombError as error:
-        raise InvalidImage(name, f"larger than the limit of {max_pixels:,} pixels (max_pixels)") from error
+        raise InvalidImage(name, f"larger than the limit of {_limit(max_pixels)}") from error
     except (Damaged, NotAPicture) as error:
         raise InvalidImage(name, str(error)) from error
     except InvalidImage:
@@ -95,6 +93,14 @@ def _refusing(name: str, max_pixels: int) -> Iterator[None]:
     # Decoders of damaged files raise whatever their parser stumbles over.
     except Exception as error:
         raise InvalidImage(name, f"damaged or truncated: {error}") from error
+
+
+def _limit(max_pixels: int) -> str:
+    """Pillow refuses at a limit of its own, which the caller's may be below or above."""
+    pillows = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+    if pillows < max_pixels:
+        return f"{pillows:,} pixels that Pillow has of its own (twice PIL.Image.MAX_IMAGE_PIXELS)"
+    return f"{max_pixels:,} pixels (max_pixels)"
 
 
 def is_reducible(data: bytes | bytearray | memoryview) -> bool:
@@ -107,6 +113,13 @@ def _reduce(image: Image.Image, data: bytes, name: str, at_least: int | None) ->
         image.reduce = halvings(data, image.size, name, at_least)  # type: ignore[method-assign, assignment]
     elif at_least is not None:
         image.draft("L" if image.mode in ("L", "RGB") else None, (at_least, at_least))
+
+
+def _load(image: Image.Image) -> None:
+    stored = [str(args[0] if isinstance(args, tuple) and args else args) for *_, args in getattr(image, "tile", ())]
+    image.load()
+    if any(mode.startswith(_DEEP_COLOUR) for mode in stored):
+        _check_depth(image)
 
 
 def _check_depth(image: Image.Image) -> None:

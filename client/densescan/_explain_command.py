@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -26,7 +27,7 @@ from ._commands import (
 )
 from ._figures import contact_sheet
 from ._settings import DEFAULT_TIMEOUT_S
-from .cli_tables import Row, failure_lines, make_console, print_classifications
+from .cli_tables import Row, failure_lines, make_console, print_classifications, warning_lines
 from .colormaps import COLORMAPS, DEFAULT_COLORMAP
 from .explanation import Explanation, save_image
 from .overlay import DEFAULT_ALPHA
@@ -50,8 +51,9 @@ Alpha = Annotated[
 Colormap = Annotated[str, typer.Option("--colormap", metavar="NAME", help=f"One of {', '.join(COLORMAPS)}.")]
 
 _WRITES = (
-    "\n\nWrites FILE.png, the overlay, for each picture, or FILE-001.png and so on for the frames of a DICOM series; "
-    "and contact-sheet.png with all of them: original, map, overlay and the probabilities as bars.\n\n"
+    "\n\nWrites FILE.png, the overlay, for each picture (2-FILE.png where that is the picture itself), or FILE-001.png "
+    "and so on for the frames of a DICOM series; and contact-sheet.png with all of them: original, map, overlay and "
+    "the probabilities as bars.\n\n"
     "[bold]Exit codes[/bold]  as of densescan classify\n"
 )
 
@@ -122,7 +124,13 @@ class Sheets:
         self.folder, self.alpha, self.colormap = folder, alpha, colormap
         self.sheets: list[Path] = []
         self._names: set[str] = set()
+        self._spared: set[tuple[int, int]] = set()
+        self._numbers = itertools.count(1)
         self._waiting: list[Explanation] = []
+
+    def spare(self, files: Iterable[Path]) -> None:
+        """Never write over these, which are being explained."""
+        self._spared.update(file for path in files if (file := _identity(path)) is not None)
 
     def add(self, explanation: Explanation) -> Path:
         """Write the overlay, and the sheet if it is full; returns the overlay's path."""
@@ -135,21 +143,36 @@ class Sheets:
     def finish(self) -> None:
         """Write the last sheet."""
         if self._waiting:
-            number = f"-{len(self.sheets) + 1}" if self.sheets else ""
-            self.sheets.append(self.folder / f"contact-sheet{number}.png")
+            self.sheets.append(self._next_sheet())
             sheet = contact_sheet(self._waiting, alpha=self.alpha, colormap=self.colormap)
             save_image(sheet, self.sheets[-1])
             self._waiting.clear()
 
     def _name(self, explanation: Explanation) -> str:
-        """The picture's own name, with a number where two folders hold the same or a sheet is called so."""
+        """The picture's own name, with a number where that is another's, a sheet's or the picture's file itself."""
         own = stem(explanation.classification.source or "picture")
         name, number = own, 1
-        while name in self._names or name.startswith("contact-sheet"):
+        while name in self._names or name.startswith("contact-sheet") or self._is_spared(f"{name}.png"):
             number += 1
             name = f"{number}-{own}"
         self._names.add(name)
         return f"{name}.png"
+
+    def _next_sheet(self) -> Path:
+        names = (f"contact-sheet{'' if number == 1 else -number}.png" for number in self._numbers)
+        return self.folder / next(name for name in names if not self._is_spared(name))
+
+    def _is_spared(self, name: str) -> bool:
+        return _identity(self.folder / name) in self._spared
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file it is, however it is spelled; None for one that is not there."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _explain(
@@ -166,6 +189,7 @@ def _explain(
     if target is not None and target not in task.labels:
         raise typer.BadParameter(f"choose one of {', '.join(task.labels)}", param_hint="--target")
     paths = expand(files)
+    sheets.spare(paths)
     screen = make_console(stderr=True)
     rows: list[Row] = []
     with _client(url, timeout_s) as client:
@@ -206,6 +230,8 @@ def _tell(task: Task, rows: list[Row], sheets: Sheets) -> None:
     if sheets.sheets:
         console = make_console()
         print_classifications(console, task, rows)
+        for line in warning_lines(rows):
+            errors.print(line, style="yellow", markup=False)
         for path in sheets.sheets:
             console.print(f"all at a glance: {path}", markup=False, soft_wrap=True)
         console.print(RESEARCH_ONLY, style="dim")

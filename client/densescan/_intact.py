@@ -78,7 +78,7 @@ def _is_arithmetic(data: bytes) -> bool:
     return False
 
 
-def check_after_decoding(data: bytes, image: Image.Image) -> None:
+def check_after_decoding(data: bytes, image: Image.Image, at_least: int | None = None) -> None:
     """Refuse a JPEG that was cut and closed again: libjpeg fills the rest with one grey, silently.
 
     Whether flat lines at the foot were in the file, or are filler, is told by decoding once more
@@ -88,6 +88,7 @@ def check_after_decoding(data: bytes, image: Image.Image) -> None:
     Args:
         data: The encoded file.
         image: What it decoded to.
+        at_least: What its decoder was told of the scale: of a reduced picture's own size it would choose another.
 
     Raises:
         Damaged: Something of the picture is filler.
@@ -98,7 +99,7 @@ def check_after_decoding(data: bytes, image: Image.Image) -> None:
     if end < 0:
         return
     again = Image.open(io.BytesIO(data[:end] + _NOISE + data[end:]), formats=("JPEG",))
-    again.draft(image.mode, image.size)
+    again.draft(image.mode, None if at_least is None else (at_least, at_least))
     try:
         again.load()
     except (OSError, SyntaxError, ValueError) as error:

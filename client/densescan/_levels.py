@@ -52,6 +52,9 @@ def to_8_bits(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """
     if array.dtype == np.bool_:
         return array.astype(np.uint8) * np.uint8(255)
+    if array.ndim == 3 and array.shape[2] == 4 and array.dtype != np.uint8:
+        # Opaque may be 65535 where the colours are of 12 bits, or 255 where they run to 1.
+        return np.dstack([to_8_bits(array[:, :, :3]), to_8_bits(array[:, :, 3])])
     if array.dtype.kind == "f":
         return float_to_8_bits(array)
     if array.dtype not in (np.uint8, np.uint16):

@@ -26,13 +26,13 @@ def run_many(
 
     A `DensescanError` that `work` raises is yielded in the item's place, with the item's name as
     its `source`; any other error, and `ClientClosed`, which every later item would meet as well, is
-    raised.
+    raised. An error of `items` is raised after the results of those that came before it.
 
     Args:
         work: What to do with one item, in a thread.
         items: Taken as they are needed.
         in_flight: How many are worked on at once.
-        ordered: Yield in the order of the items, and not each as soon as it is done.
+        ordered: Yield in the order of the items, and not each as soon as it is done and the next item there.
 
     Raises:
         ValueError: `in_flight` is below 1; at the call, not at the first item.
@@ -62,14 +62,17 @@ def _in_order(
     work: Callable[[Item], Result], items: Iterable[Item], in_flight: int
 ) -> Iterator[Result | DensescanError]:
     waiting: deque[Future[Result | DensescanError]] = deque()
+    errors: list[Exception] = []
     pool = ThreadPoolExecutor(in_flight, thread_name_prefix="densescan")
     try:
-        for item in items:
+        for item in _until_an_error(items, errors):
             waiting.append(_submit(pool, work, item))
             while waiting and (waiting[0].done() or len(waiting) == AHEAD * in_flight):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+        for error in errors:
+            raise error
     finally:
         # The caller may stop early: what has not begun is dropped, what has ends by its deadline.
         pool.shutdown(wait=False, cancel_futures=True)
@@ -79,20 +82,33 @@ def _as_completed(
     work: Callable[[Item], Result], items: Iterable[Item], in_flight: int
 ) -> Iterator[Result | DensescanError]:
     running: set[Future[Result | DensescanError]] = set()
+    errors: list[Exception] = []
     pool = ThreadPoolExecutor(in_flight, thread_name_prefix="densescan")
     try:
-        for item in items:
+        for item in _until_an_error(items, errors):
             running.add(_submit(pool, work, item))
-            if len(running) == in_flight:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
+            longest = None if len(running) == in_flight else 0
+            done, running = wait(running, longest, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
         while running:
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 yield future.result()
+        for error in errors:
+            raise error
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _until_an_error(items: Iterable[Item], errors: list[Exception]) -> Iterator[Item]:
+    """The items; what taking one raises is appended, to be raised once the results of the others are handed out."""
+    try:
+        # `yield from` would close a generator of the caller's together with this one.
+        for item in items:  # noqa: UP028
+            yield item
+    except Exception as error:
+        errors.append(error)
 
 
 def _submit(pool: ThreadPoolExecutor, work: Callable[[Item], Result], item: Item) -> Future[Result | DensescanError]:

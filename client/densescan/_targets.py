@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import socket
+import threading
 import weakref
 from typing import Any
 
 from ._options import Options
 from ._settings import CHANNEL_OPTIONS
 from .errors import ServerUnavailable
+
+log = logging.getLogger("densescan")
 
 
 def channel_options(options: Options) -> list[tuple[str, Any]]:
@@ -43,21 +47,40 @@ def credentials(options: Options) -> Any:
     )
 
 
-def target(url: str) -> str:
+def target(url: str, timeout_s: float) -> str:
     """What gRPC is to connect to: `url` itself, or the addresses that a list of servers resolves to.
 
+    Args:
+        url: As the client was given it.
+        timeout_s: Longest to look names up, in seconds.
+
     Raises:
-        ServerUnavailable: No name in the list resolves.
+        ServerUnavailable: No name in the list resolves, or it takes too long.
     """
     if "," not in url:
         return url
+    found: list[str] = []
+    # The system's resolver takes no time limit, and may need minutes.
+    looking_up = threading.Thread(target=lambda: found.append(_resolved(url)), name="densescan-names", daemon=True)
+    looking_up.start()
+    looking_up.join(timeout_s)
+    if not found:
+        raise ServerUnavailable(f"no server available at {url}: its names did not resolve within {timeout_s:.3g} s")
+    if not found[0]:
+        raise ServerUnavailable(f"no server available at {url}: none of the names resolves to an address")
+    return found[0]
+
+
+def _resolved(url: str) -> str:
+    """The addresses in gRPC's words; empty if there are none."""
     found: dict[str, set[str]] = {"ipv4": set(), "ipv6": set()}
     for server in filter(None, (part.strip() for part in url.split(","))):
         host, _, port = server.rpartition(":")
         try:
             resolved = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
-        except (OSError, ValueError):
-            continue  # the others may do
+        except (OSError, ValueError, OverflowError):
+            log.warning("%s does not resolve, and is left out", server)  # the others may do
+            continue
         for family, *_, address in resolved:
             if family == socket.AF_INET:
                 found["ipv4"].add(f"{address[0]!s}:{port}")
@@ -66,7 +89,7 @@ def target(url: str) -> str:
     for scheme, addresses in found.items():
         if addresses:  # gRPC takes one family at a time
             return f"{scheme}:{','.join(sorted(addresses))}"
-    raise ServerUnavailable(f"no server available at {url}: none of the names resolves to an address")
+    return ""
 
 
 def close_with(client: Any, connection: Any) -> None:

@@ -34,8 +34,10 @@ class AsyncClient(ClientBase):
     """Calls the classifiers of one Triton server from an event loop.
 
     It behaves as `densescan.Client` in everything: options, results, errors, deadlines and retries.
-    Pictures are decoded in the loop's default executor, so that the loop stays free. A client
-    belongs to the event loop that its first request runs in. Cancelling a call cancels the request.
+    Pictures are decoded in the loop's default executor, so that the loop stays free; an iterator
+    that is given to `classify_many` or `explain_many`, such as `densescan.frames`, is advanced there,
+    too. A client belongs to the event loop that its first request runs in. Cancelling a call cancels
+    the request.
 
     Example:
         ```python
@@ -192,11 +194,7 @@ class AsyncClient(ClientBase):
     async def is_ready(self, *, timeout_s: float | None = None, metadata: Mapping[str, str] | None = None) -> bool:
         """Whether a server answers at the address and its models take requests; see `Client.is_ready`."""
         try:
-            return bool(
-                await self._send(
-                    "is_server_ready", Deadline(*self._terms(timeout_s, metadata)), "its status", reached=False
-                )
-            )
+            return await self._ask_ready(Deadline(*self._terms(timeout_s, metadata)))
         except ClientClosed:
             raise
         except DensescanError:
@@ -205,10 +203,21 @@ class AsyncClient(ClientBase):
     async def wait_until_ready(self, timeout_s: float = 60.0, *, metadata: Mapping[str, str] | None = None) -> None:
         """Return as soon as the server is ready; see `Client.wait_until_ready`."""
         deadline = Deadline(check_timeout(timeout_s))
-        while not await self.is_ready(timeout_s=min(self.timeout_s, deadline.remaining_s()), metadata=metadata):
+        while True:
+            cause = None
+            try:
+                if await self._ask_ready(Deadline(*self._terms(min(self.timeout_s, deadline.remaining_s()), metadata))):
+                    return
+            except ClientClosed:
+                raise
+            except DensescanError as error:
+                cause = error
             if deadline.remaining_s() <= _POLL_S:
-                raise ServerUnavailable(f"the server at {self.url} was not ready within {timeout_s:g} s")
+                raise ServerUnavailable(f"the server at {self.url} was not ready within {timeout_s:g} s") from cause
             await asyncio.sleep(_POLL_S)
+
+    async def _ask_ready(self, deadline: Deadline) -> bool:
+        return bool(await self._send("is_server_ready", deadline, "its status", reached=False))
 
     async def status(
         self, *, timeout_s: float | None = None, metadata: Mapping[str, str] | None = None
@@ -324,7 +333,7 @@ class AsyncClient(ClientBase):
     async def _send(
         self, method: str, deadline: Deadline, about: str, *, reached: bool = True, **arguments: Any
     ) -> Any:
-        connection = await self._connect()
+        connection = await self._connect(deadline)
         headers = self._options.headers(deadline.metadata)
         with translated(Call(self.url, about, deadline.timeout_s, reached)):
             try:
@@ -339,7 +348,7 @@ class AsyncClient(ClientBase):
                 self._check_open(error)
                 raise
 
-    async def _connect(self) -> Any:
+    async def _connect(self, deadline: Deadline) -> Any:
         self._check_open()
         loop = asyncio.get_running_loop()
         if self._loop is None:
@@ -349,7 +358,7 @@ class AsyncClient(ClientBase):
         if self._connection is None:
             from tritonclient.grpc.aio import InferenceServerClient
 
-            place = await asyncio.to_thread(target, self.url)  # it may have to resolve names
+            place = await asyncio.to_thread(target, self.url, deadline.remaining_s())  # it may have to resolve names
             self._check_open()
             if self._connection is None:  # another task may have been faster
                 self._connection = InferenceServerClient(  # type: ignore[no-untyped-call]

@@ -165,7 +165,8 @@ class Client(ClientBase):
             task: ``"xray"`` or ``"mri"``.
             images: Pictures as in `classify_xray`, read as they are needed.
             in_flight: How many to decode and send at once, 1 or more.
-            ordered: If False, yield each result as soon as it is there; its `source` says whose it is.
+            ordered: If False, yield each result as soon as it is there and the next picture is taken; its `source`
+                says whose it is.
             threshold: As in `classify_xray`.
             timeout_s: Longest to wait for the server for each picture, in seconds.
             model_version: Version of the served model; by default the newest.
@@ -178,6 +179,7 @@ class Client(ClientBase):
         Raises:
             ValueError: There is no such task, or an argument is outside its range; at the call.
             ClientClosed: The client has been closed.
+            Exception: Whatever taking the next of `images` raises, after the results of those before.
         """
         job, terms = Job.of(task, threshold, model_version), self._terms(timeout_s, metadata)
         return run_many(lambda image: self._classify_in_turn(job, image, terms), images, in_flight, ordered=ordered)
@@ -269,9 +271,7 @@ class Client(ClientBase):
     def is_ready(self, *, timeout_s: float | None = None, metadata: Mapping[str, str] | None = None) -> bool:
         """Whether a server answers at the address and its models take requests."""
         try:
-            return bool(
-                self._send("is_server_ready", Deadline(*self._terms(timeout_s, metadata)), "its status", reached=False)
-            )
+            return self._ask_ready(Deadline(*self._terms(timeout_s, metadata)))
         except ClientClosed:
             raise
         except DensescanError:
@@ -288,10 +288,21 @@ class Client(ClientBase):
             ServerUnavailable: It was not ready in time.
         """
         deadline = Deadline(check_timeout(timeout_s))
-        while not self.is_ready(timeout_s=min(self.timeout_s, deadline.remaining_s()), metadata=metadata):
+        while True:
+            cause = None
+            try:
+                if self._ask_ready(Deadline(*self._terms(min(self.timeout_s, deadline.remaining_s()), metadata))):
+                    return
+            except ClientClosed:
+                raise
+            except DensescanError as error:
+                cause = error
             if deadline.remaining_s() <= _POLL_S:
-                raise ServerUnavailable(f"the server at {self.url} was not ready within {timeout_s:g} s")
+                raise ServerUnavailable(f"the server at {self.url} was not ready within {timeout_s:g} s") from cause
             time.sleep(_POLL_S)
+
+    def _ask_ready(self, deadline: Deadline) -> bool:
+        return bool(self._send("is_server_ready", deadline, "its status", reached=False))
 
     def status(self, *, timeout_s: float | None = None, metadata: Mapping[str, str] | None = None) -> ServerStatus:
         """What the server says about itself and its models.
@@ -402,7 +413,7 @@ class Client(ClientBase):
                 return answer
 
     def _send(self, method: str, deadline: Deadline, about: str, *, reached: bool = True, **arguments: Any) -> Any:
-        connection = self._connect()
+        connection = self._connect(deadline)
         headers = self._options.headers(deadline.metadata)
         with translated(Call(self.url, about, deadline.timeout_s, reached)):
             try:
@@ -413,14 +424,19 @@ class Client(ClientBase):
                 self._check_open(error)
                 raise
 
-    def _connect(self) -> Any:
+    def _connect(self, deadline: Deadline) -> Any:
+        self._check_open()
+        connection = self._connection
+        if connection is not None:
+            return connection
+        place = target(self.url, deadline.remaining_s())  # not under the lock: a resolver may take long
         with self._lock:
             self._check_open()
-            if self._connection is None:
+            if self._connection is None:  # another thread may have been faster
                 from tritonclient.grpc import InferenceServerClient
 
                 self._connection = InferenceServerClient(  # type: ignore[no-untyped-call]
-                    target(self.url), creds=credentials(self._options), channel_args=channel_options(self._options)
+                    place, creds=credentials(self._options), channel_args=channel_options(self._options)
                 )
                 close_with(self, self._connection)
             return self._connection

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -117,7 +118,7 @@ class Explanation:
 
 def save_image(image: Image.Image, path: Path) -> Path:
     """Write an image in the format that the suffix names, aside first, so that nobody reads half a picture."""
-    aside = path.with_name(f"{path.stem}.part{path.suffix}")
+    aside = path.with_name(f"part-{secrets.token_hex(8)}{path.suffix}")  # a name that no file of the user's has
     try:
         image.save(aside)
         os.replace(aside, path)

@@ -5,6 +5,7 @@ Limits are checked on the header, before any pixel is decoded.
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,13 +14,14 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ._encoded import decode, later
-from ._levels import NotAPicture, check_not_constant, float_to_8_bits, scale_to_8_bits, to_8_bits, without_channel
+from ._levels import NotAPicture, check_not_constant, to_8_bits, without_channel
 from ._limits import MAX_FILE_BYTES as MAX_FILE_BYTES
 from ._limits import MAX_PIXELS as MAX_PIXELS
 from ._limits import check_size
+from ._modes import to_grey, upright
 from .dicom import DicomFile, is_dataset, is_dicom
 from .errors import InvalidImage
 
@@ -33,8 +35,6 @@ ImageSource: TypeAlias = (
 """What `classify_*` and `explain_*` take."""
 
 _ACCEPTED = "a path, bytes, a binary file object, a PIL image, a NumPy array, a pydicom Dataset or a Picture"
-
-_STRIP = 256  # pixel lines
 
 _SEVERAL = "the file holds several pictures and this is the first; densescan.frames gives all of them"
 
@@ -87,6 +87,8 @@ def read_bytes(source: ImageSource, *, max_bytes: int = MAX_FILE_BYTES) -> bytes
         data = bytes(source)
     elif isinstance(source, (str, os.PathLike)):
         data = _read_path(Path(source), name, max_bytes)
+    elif inspect.iscoroutinefunction(getattr(source, "read", None)):
+        raise InvalidImage(name, "the file object is read by awaiting: pass the bytes that `await file.read()` answers")
     elif hasattr(source, "read"):
         data = source.read(max_bytes + 1)
         if not isinstance(data, bytes):
@@ -238,7 +240,7 @@ def _grey(source: Image.Image | npt.NDArray[np.generic], name: str, max_pixels: 
         else:
             image = source
             check_size(image.size, name, max_pixels)
-        grey = to_grey(ImageOps.exif_transpose(image))
+        grey = to_grey(upright(image))
         check_not_constant(grey)
     except NotAPicture as error:
         raise InvalidImage(name, str(error)) from error
@@ -246,31 +248,4 @@ def _grey(source: Image.Image | npt.NDArray[np.generic], name: str, max_pixels: 
         raise
     except (OSError, SyntaxError, ValueError, MemoryError) as error:
         raise InvalidImage(name, f"damaged or truncated: {error}") from error
-    return grey
-
-
-def to_grey(image: Image.Image) -> Image.Image:
-    """`image` in mode ``L``: ITU-R 601 luma of colours; what is transparent becomes black."""
-    if image.mode == "L":
-        return image
-    if image.mode.startswith("I"):  # 16-bit PNG and TIFF open as I;16, I;16B or I
-        return Image.fromarray(scale_to_8_bits(np.asarray(image)))
-    if image.mode == "F":
-        return Image.fromarray(float_to_8_bits(np.asarray(image)))
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        return _on_black(image)
-    if image.mode not in ("1", "RGB"):  # CMYK, YCbCr, LAB, HSV, P: through RGB
-        image = image.convert("RGB")
-    return image.convert("L")
-
-
-def _on_black(image: Image.Image) -> Image.Image:
-    """In strips, because three whole copies in colour of the largest picture do not fit into a gigabyte."""
-    grey = Image.new("L", image.size)
-    for top in range(0, image.height, _STRIP):
-        bottom = min(top + _STRIP, image.height)
-        strip = image.crop((0, top, image.width, bottom))
-        rgba = strip.convert("RGBA")
-        black = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
-        grey.paste(Image.alpha_composite(black, rgba).convert("L"), (0, top))
     return grey

@@ -88,6 +88,9 @@ def test_status_and_readiness_are_those_of_the_other_client(fake: FakeTriton) ->
     assert run(lambda client: client.is_ready(), fake.url) is False
     with pytest.raises(ServerUnavailable, match="not ready within"):
         run(lambda client: client.wait_until_ready(0.3), fake.url)
+    with pytest.raises(ServerUnavailable, match="not ready within") as caught:
+        run(lambda client: client.wait_until_ready(0.3), "127.0.0.1:9")
+    assert "nothing listens there" in str(caught.value.__cause__)
 
 
 @pytest.mark.parametrize(

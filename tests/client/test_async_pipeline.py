@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 
 from densescan._async_pipeline import run_many
+from densescan._pipeline import AHEAD
 
 
 @pytest.mark.parametrize("ordered", [True, False])
@@ -40,7 +44,7 @@ def test_leaving_early_cancels_what_runs(ordered: bool) -> None:
         return item
 
     async def main() -> None:
-        outcomes = run_many(work, range(100), 4, ordered=ordered)
+        outcomes = run_many(work, list(range(100)), 4, ordered=ordered)
         async for outcome in outcomes:
             assert outcome == 0
             break
@@ -48,3 +52,111 @@ def test_leaving_early_cancels_what_runs(ordered: bool) -> None:
 
     asyncio.run(asyncio.wait_for(main(), 10))
     assert 1 <= len(cancelled) <= 4
+
+
+async def identity(item: int) -> int:
+    return item
+
+
+def broken_off() -> Iterator[int]:
+    yield from range(5)
+    raise OSError("the list of files broke off")
+
+
+async def broken_off_async() -> AsyncIterator[int]:
+    for item in range(5):
+        yield item
+    raise OSError("the list of files broke off")
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("items", [broken_off, broken_off_async])
+def test_an_error_of_the_items_themselves_is_raised_behind_the_results_of_those_before(
+    items: Callable[[], Any], ordered: bool
+) -> None:
+    got: list[Any] = []
+
+    async def work(item: int) -> int:
+        await asyncio.sleep(0.02)
+        return item
+
+    async def main() -> None:
+        async for outcome in run_many(work, items(), 8, ordered=ordered):
+            got.append(outcome)
+
+    with pytest.raises(OSError, match="broke off"):
+        asyncio.run(main())
+    assert sorted(got) == list(range(5))
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_result_does_not_wait_for_an_item_that_comes_late(ordered: bool) -> None:
+    """Here, for one that comes only after the result of the one before."""
+    handed_out: list[int] = []
+
+    async def main() -> None:
+        given = asyncio.Event()
+
+        async def items() -> AsyncIterator[int]:
+            for item in range(3):
+                yield item
+                await asyncio.wait_for(given.wait(), 5)
+                given.clear()
+
+        async for outcome in run_many(identity, items(), 8, ordered=ordered):
+            handed_out.append(outcome)
+            given.set()
+
+    asyncio.run(main())
+    assert handed_out == [0, 1, 2]
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_endless_items_are_taken_only_as_far_as_needed(ordered: bool) -> None:
+    taken = 0
+
+    async def items() -> AsyncIterator[int]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield taken
+
+    async def main() -> None:
+        outcomes = run_many(identity, items(), 3, ordered=ordered)
+        async for _ in outcomes:
+            await asyncio.sleep(0.05)
+            break
+        await outcomes.aclose()  # type: ignore[attr-defined]
+
+    asyncio.run(main())
+    assert taken == (AHEAD if ordered else 1) * 3
+
+
+def test_a_plain_iterator_is_advanced_beside_the_loop_and_a_list_is_not() -> None:
+    """It may decode, as `frames` does."""
+    threads: set[int] = set()
+
+    def items() -> Iterator[int]:
+        for item in range(3):
+            threads.add(threading.get_ident())
+            time.sleep(0.4)
+            yield item
+
+    async def main() -> float:
+        longest = 0.0
+
+        async def beat() -> None:
+            nonlocal longest
+            while True:
+                start = time.monotonic()
+                await asyncio.sleep(0.005)
+                longest = max(longest, time.monotonic() - start)
+
+        beating = asyncio.ensure_future(beat())
+        assert [outcome async for outcome in run_many(identity, items(), 2)] == [0, 1, 2]
+        assert [outcome async for outcome in run_many(identity, [0, 1, 2], 2)] == [0, 1, 2]
+        beating.cancel()
+        return longest
+
+    assert asyncio.run(main()) < 0.3
+    assert threading.get_ident() not in threads

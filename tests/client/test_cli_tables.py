@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import csv
 import io
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from densescan._cli_rows import csv_header, csv_row
 from densescan.cli_tables import Row, decision_line, failure_lines, make_console, print_classifications
 from densescan.errors import InvalidImage, Overloaded, ServerUnavailable
 from densescan.results import Classification
@@ -60,6 +62,15 @@ def test_failures_are_listed_by_name_and_reason() -> None:
     ]
     assert failure_lines(rows) == ["a.png: is empty", "c.png: the queue is full", "nobody is there"]
     assert printed(XRAY, rows, width=120).count("failed") == 3
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+def test_a_name_and_a_message_of_several_lines_stay_in_one_row_of_csv(end: str) -> None:
+    name, error = f"a{end}.png", Overloaded(f"first{end}second")
+    lines = [csv_header(XRAY), csv_row(XRAY, (name, error)), csv_row(XRAY, row(XRAY, name))]
+    failed, classified = csv.DictReader(io.StringIO("\n".join(lines), newline=""))
+    assert (failed["source"], failed["error"]) == (name, str(error))
+    assert (classified["source"], classified["label"], classified["error"]) == (name, "PNEUMONIA", "")
 
 
 def test_the_rule_of_decision_is_named_with_the_model() -> None:

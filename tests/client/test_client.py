@@ -347,6 +347,12 @@ def test_ready_follows_the_server(client: Client, fake: FakeTriton) -> None:
         client.wait_until_ready(0.3)
 
 
+def test_waiting_in_vain_tells_what_came_in_between() -> None:
+    with Client("127.0.0.1:9") as client, pytest.raises(ServerUnavailable, match="not ready within") as caught:
+        client.wait_until_ready(0.3)
+    assert "nothing listens there" in str(caught.value.__cause__)
+
+
 def test_waiting_ends_when_the_server_gets_ready(client: Client, fake: FakeTriton) -> None:
     fake.ready = False
     timer = threading.Timer(0.3, lambda: setattr(fake, "ready", True))

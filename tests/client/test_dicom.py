@@ -17,6 +17,7 @@ from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLosslessSV1,
@@ -124,6 +125,26 @@ def test_a_table_begins_at_its_first_value_and_holds_its_ends() -> None:
     assert seen[0] == seen[78] == 0
     assert seen[79] == round(10 / 1023 * 255)
     assert seen[-1] == seen[200] == round(990 / 1023 * 255)
+
+
+def test_a_table_of_8_bits_may_hold_two_entries_a_word() -> None:
+    table = np.arange(255, -1, -1, dtype=np.uint8)
+    for entries in (256, 255):
+        file = dataset(RAMP.astype(np.uint8), VOILUTSequence=lookup(table[:entries].astype(np.uint16), 0, 8, "US"))
+        apart = grey(saved(file))
+        packed = table[:entries].tobytes() + bytes(entries % 2)
+        file.VOILUTSequence[0].add_new("LUTData", "OW", packed)
+        assert np.array_equal(apart[0, :255], 255 - RAMP[0, :255])
+        assert np.array_equal(grey(saved(file)), apart)
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+def test_a_table_behind_a_negative_intercept_begins_below_zero(syntax: Any) -> None:
+    table = np.linspace(0, 4095, 256).astype(np.uint16)
+    kind = "SS" if syntax == ExplicitVRLittleEndian else "US"  # the other syntax does not write it down
+    first = -1024 if kind == "SS" else 65536 - 1024
+    elements = {"RescaleSlope": 1, "RescaleIntercept": -1024, "VOILUTSequence": lookup(table, first, 12, kind)}
+    assert np.abs(grey(saved(dataset(RAMP, bits=12, syntax=syntax, **elements))) - RAMP).max() <= 1
 
 
 def test_a_modality_table_comes_before_the_window() -> None:

@@ -148,6 +148,35 @@ def test_pictures_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> Non
     assert len(list(tmp_path.iterdir())) == len(sources) + 1
 
 
+def test_a_picture_is_not_replaced_by_its_own_overlay(
+    url: str, film_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor by a sheet, nor by what an overlay is called while it is written; however the folder is spelled."""
+    names = ["film.png", "2-film.png", "film.part.png", "contact-sheet.png"]
+    for name in names[1:]:
+        (tmp_path / name).write_bytes(film_path.read_bytes())
+    (tmp_path / "link").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    before = film_path.read_bytes()
+    done = run("explain", "xray", *names, "-o", "link", "--json", url=url)
+    assert done.exit_code == 0, done.output
+    assert [(tmp_path / name).read_bytes() == before for name in names] == [True] * len(names)
+    assert [Path(json.loads(line)["overlay"]).name for line in done.stdout.splitlines()] == [
+        "3-film.png",
+        "2-2-film.png",
+        "2-film.part.png",
+        "2-contact-sheet.png",
+    ]
+    assert len(list(tmp_path.iterdir())) == 2 * len(names) + 2, "an overlay each, the link, and contact-sheet-2.png"
+    assert (tmp_path / "contact-sheet-2.png").is_file()
+
+
+def test_warnings_are_printed_below_the_table(url: str, film: Image.Image, tmp_path: Path) -> None:
+    film.save(tmp_path / "film.gif", save_all=True, append_images=[film.rotate(90)])
+    result = run("explain", "xray", tmp_path / "film.gif", "-o", tmp_path, url=url)
+    assert "film.gif: the file holds several pictures and this is the first" in result.output
+
+
 def test_many_pictures_make_several_sheets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[int] = []
 

@@ -129,6 +129,12 @@ def test_save_writes_the_overlay_and_leaves_nothing_else(tmp_path: Path) -> None
     assert [file.name for file in tmp_path.iterdir()] == ["out.png"]
 
 
+def test_saving_takes_no_other_file_away(tmp_path: Path) -> None:
+    (tmp_path / "out.part.png").write_text("the caller's")
+    explain(spike(3, 3)).save(tmp_path / "out.png")
+    assert (tmp_path / "out.part.png").read_text() == "the caller's"
+
+
 @pytest.mark.parametrize(("name", "error"), [("out.nonsense", ValueError), ("no/such/folder.png", OSError)])
 def test_what_cannot_be_saved_raises_and_leaves_nothing(name: str, error: type[Exception], tmp_path: Path) -> None:
     with pytest.raises(error):

@@ -25,6 +25,7 @@ from densescan.phantoms import draw_phantom
 from densescan.preprocessing import preprocess_grey
 
 from . import dicom_files, largest_files
+from .tiff_files import tiff
 
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
@@ -136,6 +137,20 @@ def test_a_jpeg_that_was_cut_and_closed_again_is_refused(
         open_grey(cut_and_closed(whole, share), at_least=at_least)
 
 
+@pytest.mark.parametrize("size", [(897, 896), (1001, 1000), (1793, 1792), (1794, 1796)])
+@pytest.mark.parametrize(("progressive", "foot"), [(True, 0), (False, 40)])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_jpeg_whose_sides_no_scale_divides_is_taken_at_every_scale(
+    size: tuple[int, int], progressive: bool, foot: int, mode: str
+) -> None:
+    film = FILM.resize(size)
+    film.paste(0, (0, size[1] - foot, *size))
+    whole = encoded(film.convert(mode), "JPEG", quality=80, progressive=progressive)
+    assert min(open_grey(whole, at_least=448).size) in range(448, 600)
+    with pytest.raises(InvalidImage, match="ends before the picture does"):
+        open_grey(cut_and_closed(whole, 0.3), at_least=448)
+
+
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("level", [0, 128])
@@ -212,6 +227,13 @@ def test_colours_of_12_bits_in_16_are_refused_and_not_scored_in_the_dark() -> No
     colour[29:33] = zlib.crc32(bytes(colour[12:29])).to_bytes(4, "big")
     with pytest.raises(InvalidImage, match="16-bit colour"):
         open_grey(bytes(colour))
+
+
+def test_a_tiff_of_16_bit_colour_is_refused_where_it_holds_12_bits() -> None:
+    deep, dark = (np.repeat(levels[:, :, None], 3, axis=2) for levels in (LEVELS.astype("<u2") * 257, WIDE))
+    assert np.array_equal(open_grey(tiff(deep, photometric=2)), LEVELS)
+    with pytest.raises(InvalidImage, match="16-bit colour"):
+        open_grey(tiff(dark, photometric=2))
 
 
 @pytest.mark.slow

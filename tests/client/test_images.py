@@ -126,6 +126,16 @@ def test_arrays_of_every_accepted_shape_and_dtype_become_grey(shape: tuple[int, 
         assert (grey[:, :32].max(), grey[:, 32:].min()) == (0, white)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "white", "opaque"),
+    [(np.uint16, 4095, 65535), (np.uint16, 4095, 4095), (np.float32, 1, 255), (np.float64, 255, 1)],
+)
+def test_alpha_may_have_another_range_than_the_colours(dtype: type, white: int, opaque: int) -> None:
+    levels = (np.asarray(RAMP, np.float64) * (white / 255)).astype(dtype)
+    array = np.dstack([levels, levels, levels, np.full_like(levels, opaque)])
+    assert np.abs(np.asarray(open_grey(array), int) - np.asarray(RAMP, int)).max() <= 1
+
+
 @pytest.mark.parametrize("white", [1.0, 255.0])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_floats_are_taken_from_0_to_1_and_from_0_to_255(white: float, dtype: type) -> None:
@@ -230,6 +240,15 @@ def test_a_text_file_object_is_refused_with_the_remedy() -> None:
         open_grey(io.StringIO("text"))  # type: ignore[arg-type]
 
 
+def test_a_file_object_to_be_awaited_is_refused_with_the_remedy() -> None:
+    class Upload:
+        async def read(self, size: int = -1) -> bytes:
+            return PNG
+
+    with pytest.raises(InvalidImage, match=r"<Upload>: .*pass the bytes that `await file.read\(\)` answers"):
+        open_grey(Upload())  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("source", [None, 7, ["a.png"], {"path": "a.png"}])
 def test_what_holds_no_image_is_a_type_error_that_names_the_accepted_kinds(source: Any) -> None:
     with pytest.raises(TypeError, match="pass a path, bytes, a binary file object, a PIL image, a NumPy array"):
@@ -241,6 +260,12 @@ def test_a_pixel_bomb_is_refused_by_its_header_before_it_is_decoded() -> None:
     assert len(bomb) < 50_000
     with pytest.raises(InvalidImage, match=r"larger than the limit of 50,000,000 pixels"):
         open_grey(bomb)
+
+
+def test_a_limit_above_pillows_own_is_told_from_it() -> None:
+    bomb = encoded(Image.new("1", (20_000, 10_000)), "PNG")
+    with pytest.raises(InvalidImage, match=r"larger than the limit of 178,956,970 pixels that Pillow has"):
+        open_grey(bomb, max_pixels=10**9)
 
 
 def test_limits_can_be_set_by_the_caller() -> None:

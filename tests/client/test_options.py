@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import inspect
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from densescan import Client
 from densescan._options import OPTIONS, Options
 from densescan._targets import channel_options, credentials, target
 from densescan.errors import ServerUnavailable
+from densescan.phantoms import draw_phantom
 
 
 @pytest.fixture(autouse=True)
@@ -123,17 +126,43 @@ def test_metadata_that_cannot_be_sent_is_named_and_its_value_is_not_shown(metada
 
 
 def test_a_list_of_servers_becomes_addresses_that_take_turns() -> None:
-    assert target("gpu:8001") == "gpu:8001"
-    assert target("dns:///gpu:8001") == "dns:///gpu:8001"
-    assert target("127.0.0.2:8001, 127.0.0.1:8002,") == "ipv4:127.0.0.1:8002,127.0.0.2:8001"
-    assert target("[::1]:8001,[::1]:8002") == "ipv6:[::1]:8001,[::1]:8002"
+    assert target("gpu:8001", 5) == "gpu:8001"
+    assert target("dns:///gpu:8001", 5) == "dns:///gpu:8001"
+    assert target("127.0.0.2:8001, 127.0.0.1:8002,", 5) == "ipv4:127.0.0.1:8002,127.0.0.2:8001"
+    assert target("[::1]:8001,[::1]:8002", 5) == "ipv6:[::1]:8001,[::1]:8002"
     assert dict(channel_options(Options.of()))["grpc.lb_policy_name"] == "round_robin"
 
 
 def test_a_list_goes_on_without_the_names_that_do_not_resolve() -> None:
-    assert target("127.0.0.1:8001,no-such-host.invalid:8001") == "ipv4:127.0.0.1:8001"
+    assert target("127.0.0.1:8001,no-such-host.invalid:8001", 5) == "ipv4:127.0.0.1:8001"
     with pytest.raises(ServerUnavailable, match="none of the names resolves"):
-        target("no-such-host.invalid:8001,neither-this.invalid:8001")
+        target("no-such-host.invalid:8001,neither-this.invalid:8001", 5)
+
+
+def test_a_name_that_is_left_out_is_said_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    target("127.0.0.1:8001,no-such-host.invalid:8001", 5)
+    assert "no-such-host.invalid:8001 does not resolve, and is left out" in caplog.text
+
+
+def test_a_slow_resolver_does_not_hold_up_a_call_beyond_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: time.sleep(3) or [])
+    start = time.monotonic()
+    with pytest.raises(ServerUnavailable, match=r"did not resolve within 0\.2"):
+        Client("gpu-1:8001,gpu-2:8001", timeout_s=0.2).classify_mri(draw_phantom("mri", size=128))
+    assert time.monotonic() - start < 2
+
+
+def test_a_slow_resolver_does_not_keep_a_client_from_being_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = threading.Event()
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: asked.set() or time.sleep(2) or [])
+    client = Client("gpu-1:8001,gpu-2:8001")
+    caller = threading.Thread(target=client.is_ready, kwargs={"timeout_s": 1}, daemon=True)
+    caller.start()
+    assert asked.wait(5)
+    start = time.monotonic()
+    client.close()
+    assert time.monotonic() - start < 0.5
+    caller.join()
 
 
 def test_the_certificate_of_a_list_of_servers_is_checked_by_the_first_name() -> None:

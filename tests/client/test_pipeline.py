@@ -156,13 +156,49 @@ def test_stopping_early_drops_what_has_not_begun() -> None:
     assert len(begun) <= 4
 
 
-def test_an_error_of_the_items_themselves_is_raised_in_its_place() -> None:
+@pytest.mark.parametrize("ordered", [True, False])
+def test_an_error_of_the_items_themselves_is_raised_behind_the_results_of_those_before(ordered: bool) -> None:
     def items() -> Iterator[int]:
-        yield 1
+        yield from range(5)
         raise OSError("the list of files broke off")
 
+    def work(item: int) -> int:
+        time.sleep(0.02)
+        return item
+
+    outcomes = run_many(work, items(), 8, ordered=ordered)
+    assert sorted(itertools.islice(outcomes, 5)) == list(range(5))
     with pytest.raises(OSError, match="broke off"):
-        list(run_many(lambda item: item, items(), 1))
+        next(outcomes)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_leaving_early_leaves_the_items_to_their_owner(ordered: bool) -> None:
+    items = (number for number in range(100))
+    outcomes = run_many(lambda item: item, items, 2, ordered=ordered)
+    next(outcomes)
+    outcomes.close()  # type: ignore[attr-defined]
+    assert next(items) <= AHEAD * 2
+
+
+def test_as_completed_a_result_waits_for_no_more_than_the_next_item() -> None:
+    done = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 0
+        assert done.wait(5)
+        time.sleep(0.05)  # until it is handed over
+        yield 1
+        raise AssertionError("nobody has asked for a third")
+
+    def work(item: int) -> int:
+        if item == 0:
+            done.set()
+        else:
+            time.sleep(0.5)
+        return item
+
+    assert next(run_many(work, items(), 4, ordered=False)) == 0
 
 
 @pytest.mark.parametrize("in_flight", [0, -1])

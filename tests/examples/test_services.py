@@ -149,6 +149,11 @@ def test_it_tells_the_callers_fault_from_its_own(service: str) -> None:
     assert post(f"{service}/mri", bytes(64 * 2**20 + 1))[0] in (400, 413)
 
 
+def test_a_caller_who_sends_far_too_much_hears_why(service: str) -> None:
+    """And is not cut off while still sending."""
+    assert post(f"{service}/xray", bytes(100 * 2**20))[0] == 413
+
+
 def test_without_a_server_it_says_to_try_again(built: Built, film: Path) -> None:
     with started(built, "127.0.0.1:1") as (url, _), pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(urllib.request.Request(f"{url}/xray", data=film.read_bytes()), timeout=20)

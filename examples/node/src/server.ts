@@ -21,9 +21,11 @@ async function body(request: IncomingMessage): Promise<Buffer> {
   let size = 0;
   for await (const part of request as AsyncIterable<Buffer>) {
     size += part.length;
-    if (size > MAX_BYTES) throw new TooLarge();
-    parts.push(part);
+    // What is too much is read to its end and dropped: leaving the loop would cut the caller off before the answer.
+    if (size > MAX_BYTES) parts.length = 0;
+    else parts.push(part);
   }
+  if (size > MAX_BYTES) throw new TooLarge();
   return Buffer.concat(parts);
 }
 

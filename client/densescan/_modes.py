@@ -1,0 +1,95 @@
+"""PIL images of every mode and orientation to 8-bit grey. No I/O but that of an image which is not decoded yet."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Final
+
+import numpy as np
+from PIL import Image
+
+from ._levels import NotAPicture, float_to_8_bits, scale_to_8_bits
+
+_STRIP: Final = 256  # pixel lines
+
+_ORIENTATION: Final = 0x0112
+_TURNS: Final[dict[Any, Image.Transpose]] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+_PHOTOMETRIC: Final = 262
+_WHITE_IS_ZERO: Final = 0
+
+# `Image.open` leaves decoding for later, and two threads must not decode one image. An image always meets the same of
+# these locks, two images seldom, so that they are decoded side by side.
+_LOADING: Final = tuple(threading.Lock() for _ in range(61))
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """A decoded copy, turned as the EXIF says: it shares nothing with `image`, which its owner may move on.
+
+    Raises:
+        NotAPicture: It is damaged, or nothing tells where its black is.
+    """
+    with _LOADING[id(image) % len(_LOADING)]:
+        try:
+            image.load()
+        except Exception as error:  # decoders of damaged files raise whatever their parser stumbles over
+            raise NotAPicture(f"damaged or truncated: {error}") from error
+        turn = _turn(image)
+    _check_black_is_zero(image)
+    return image.copy() if turn is None else image.transpose(turn)
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """By one tag alone: `ImageOps.exif_transpose` writes all of them anew, and fails where one is of an odd type."""
+    try:
+        return _TURNS.get(image.getexif().get(_ORIENTATION))
+    except Exception:  # a parser of damaged metadata raises whatever it stumbles over; the picture is sound
+        return None
+
+
+def _check_black_is_zero(image: Image.Image) -> None:
+    """Pillow inverts a TIFF whose white is zero where it has 8 bits or fewer."""
+    if image.mode.startswith(("I", "F")) and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        raise NotAPicture(
+            "a TIFF of more than 8 bits whose white is zero (WhiteIsZero), and nothing tells where its black is; "
+            "save it with black as zero (BlackIsZero)"
+        )
+
+
+def to_grey(image: Image.Image) -> Image.Image:
+    """A decoded image in mode ``L``: ITU-R 601 luma of colours; what is transparent becomes black."""
+    transparent = "transparency" in image.info
+    if image.mode == "L" and not transparent:
+        return image
+    if image.mode.startswith("I"):  # 16-bit PNG and TIFF open as I;16, I;16B or I
+        levels = np.asarray(image)
+        if transparent:
+            levels = np.where(levels == image.info["transparency"], 0, levels)
+        return Image.fromarray(scale_to_8_bits(levels))
+    if image.mode == "F":
+        return Image.fromarray(float_to_8_bits(np.asarray(image)))
+    if transparent or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
+        return _on_black(image)
+    if image.mode not in ("1", "RGB"):  # CMYK, YCbCr, LAB, HSV, P: through RGB
+        image = image.convert("RGB")
+    return image.convert("L")
+
+
+def _on_black(image: Image.Image) -> Image.Image:
+    """In strips, because three whole copies in colour of the largest picture do not fit into a gigabyte."""
+    grey = Image.new("L", image.size)
+    for top in range(0, image.height, _STRIP):
+        bottom = min(top + _STRIP, image.height)
+        strip = image.crop((0, top, image.width, bottom))
+        rgba = strip.convert("RGBA")
+        black = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
+        grey.paste(Image.alpha_composite(black, rgba).convert("L"), (0, top))
+    return grey
