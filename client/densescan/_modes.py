@@ -23,8 +23,11 @@ _TURNS: Final[dict[Any, Image.Transpose]] = {
     8: Image.Transpose.ROTATE_90,
 }
 
-_PHOTOMETRIC: Final = 262
-_WHITE_IS_ZERO: Final = 0
+# Tags of a TIFF, and the values of them that Pillow does not heed in one of more than 8 bits.
+_BITS: Final = 258
+_COMPRESSION, _UNCOMPRESSED = 259, 1
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
+_PLANES, _ONE_A_COLOUR = 284, 2
 
 # `Image.open` leaves decoding for later, and two threads must not decode one image. An image always meets the same of
 # these locks, two images seldom, so that they are decoded side by side.
@@ -35,7 +38,7 @@ def upright(image: Image.Image) -> Image.Image:
     """A decoded copy, turned as the EXIF says: it shares nothing with `image`, which its owner may move on.
 
     Raises:
-        NotAPicture: It is damaged, or nothing tells where its black is.
+        NotAPicture: It is damaged, or a TIFF that Pillow decodes to other levels than it holds.
     """
     with _LOADING[id(image) % len(_LOADING)]:
         try:
@@ -43,7 +46,7 @@ def upright(image: Image.Image) -> Image.Image:
         except Exception as error:  # decoders of damaged files raise whatever their parser stumbles over
             raise NotAPicture(f"damaged or truncated: {error}") from error
         turn = _turn(image)
-    _check_black_is_zero(image)
+    _check_tiff(image)
     return image.copy() if turn is None else image.transpose(turn)
 
 
@@ -55,9 +58,15 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
-def _check_black_is_zero(image: Image.Image) -> None:
-    """Pillow inverts a TIFF whose white is zero where it has 8 bits or fewer."""
-    if image.mode.startswith(("I", "F")) and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+def _check_tiff(image: Image.Image) -> None:
+    """Above 8 bits Pillow does not invert one whose white is zero, and takes halves of a colour's levels for levels."""
+    tags = getattr(image, "tag_v2", {})
+    in_planes = (tags.get(_PLANES), tags.get(_COMPRESSION)) == (_ONE_A_COLOUR, _UNCOMPRESSED)
+    if in_planes and len(image.getbands()) > 1 and max(tags.get(_BITS) or (1,)) > 8:
+        raise NotAPicture(
+            "an uncompressed TIFF of more than 8 bits with a plane for each colour, which cannot be read; save it in grey"
+        )
+    if image.mode.startswith(("I", "F")) and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         raise NotAPicture(
             "a TIFF of more than 8 bits whose white is zero (WhiteIsZero), and nothing tells where its black is; "
             "save it with black as zero (BlackIsZero)"

@@ -107,6 +107,13 @@ def test_a_tiff_of_8_bits_whose_white_is_zero_is_inverted() -> None:
     assert np.array_equal(np.asarray(open_grey(tiff(LEVELS, photometric=0))), 255 - LEVELS)
 
 
+def test_deep_colours_in_planes_are_refused_and_not_read_as_twice_as_many_levels() -> None:
+    deep = np.dstack([LEVELS.astype("<u2") * 257] * 3)
+    with pytest.raises(InvalidImage, match="a plane for each colour"):
+        open_grey(tiff(deep, photometric=2, planes=True))
+    assert np.array_equal(np.asarray(open_grey(tiff(deep, photometric=2))), LEVELS)
+
+
 # Transparency
 
 
