@@ -64,7 +64,7 @@ def _check_tiff(image: Image.Image) -> None:
     in_planes = (tags.get(_PLANES), tags.get(_COMPRESSION)) == (_ONE_A_COLOUR, _UNCOMPRESSED)
     if in_planes and len(image.getbands()) > 1 and max(tags.get(_BITS) or (1,)) > 8:
         raise NotAPicture(
-            "an uncompressed TIFF of more than 8 bits with a plane for each colour, which cannot be read; save it in grey"
+            "an uncompressed TIFF of more than 8 bits with a plane for each colour is not read; save it in grey"
         )
     if image.mode.startswith(("I", "F")) and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         raise NotAPicture(
