@@ -55,8 +55,8 @@ func (s service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		var tooLarge *http.MaxBytesError
 		if errors.As(err, &tooLarge) {
-			// A caller who is cut off while still sending does not hear the answer.
-			_, _ = io.Copy(io.Discard, r.Body)
+			// A caller who is cut off while still sending does not hear the answer; one who goes on and on need not.
+			_, _ = io.CopyN(io.Discard, r.Body, 4*maxBytes)
 			fail(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("more than %d bytes", maxBytes))
 		}
 		return // else the caller has gone
