@@ -31,7 +31,9 @@ for name in "${servers[@]}" "${clients[@]}"; do
   [[ $name =~ ^[A-Za-z0-9*:][A-Za-z0-9.:_-]*$ ]] || { echo "not a name: $name" >&2; exit 2; }
 done
 for name in "${clients[@]}"; do
-  [[ $name =~ ^[A-Za-z0-9][A-Za-z0-9._-]*$ && $name != server && $name != ca ]] || { echo "not a client's name: $name" >&2; exit 2; }
+  # NAME.pem must be nobody else's: neither the authority's, nor the server's, nor a key.
+  [[ $name =~ ^[A-Za-z0-9][A-Za-z0-9._-]*$ && $name != server && $name != ca && $name != *-key ]] \
+    || { echo "not a client's name: $name" >&2; exit 2; }
 done
 
 mkdir -p "$folder"

@@ -22,20 +22,23 @@ Arguments are passed to tritonserver, after its own.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import secrets
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import FrameType
 
 try:
-    from manifest import ManifestError, check_versions  # in the image they lie beside this file
+    from manifest import ManifestError, check_versions, sha256  # in the image they lie beside this file
     from signing import check as check_signature
     from stubs import run_watched
     from tls import TlsError, tls_options
 except ImportError:
-    from server.manifest import ManifestError, check_versions
+    from server.manifest import ManifestError, check_versions, sha256
     from server.signing import check as check_signature
     from server.stubs import run_watched
     from server.tls import TlsError, tls_options
@@ -43,6 +46,9 @@ except ImportError:
 log = logging.getLogger("densescan")
 
 TRITONSERVER = "/opt/tritonserver/bin/tritonserver"
+
+ENGINES = Path("/var/cache/densescan/tensorrt")
+"""Where the GPU profile's configs have TensorRT's engines kept."""
 
 CLOSED_GRPC = ("shared-memory", "trace", "logging")
 """Loading and unloading belong to `model-repository`, which lists the models too: that is refused by the mode."""
@@ -116,8 +122,40 @@ def _tracing(environ: Mapping[str, str]) -> list[str]:
     return [f"--trace-config={setting}" for setting in settings]
 
 
+def drop_other_engines(repository: Path, engines: Path) -> int:
+    """Delete the engines that were built from other networks than those of a repository.
+
+    ONNX Runtime finds an engine by the names in a network and not by its weights: that of version 1 would be served as
+    version 2. What those that stay were built from is written beside them; without that note none stays.
+
+    Returns:
+        How many files it deleted.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(repository.glob("*/[0-9]*/model.onnx*")):
+        digest.update(f"{sha256(path)}  {path.relative_to(repository).as_posix()}\n".encode())
+    stamp = engines / "built_from"
+    if not engines.is_dir() or (stamp.is_file() and stamp.read_text(encoding="utf-8") == digest.hexdigest()):
+        return 0
+    others = [path for path in engines.iterdir() if path.suffix in (".engine", ".profile", ".timing")]
+    for path in (*([stamp] if stamp.exists() else []), *others):
+        path.unlink()
+    try:
+        stamp.write_text(digest.hexdigest(), encoding="utf-8")
+    except OSError as error:
+        log.warning("engines are built anew at every start: %s", error)
+    return len(others)
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
 def main() -> None:
     """Check, then run tritonserver until it ends."""
+    # The first process of a container is not ended by a signal that it does not take, and checking takes seconds.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
         arguments = options(os.environ)
@@ -127,6 +165,8 @@ def main() -> None:
         if release_key := os.environ.get("DENSESCAN_RELEASE_KEY"):
             log.info("%d files are as they were signed", check_signature(repository, Path(release_key)))
         checked = check_versions(path for path in repository.iterdir() if path.is_dir())
+        if os.environ.get("DENSESCAN_PROFILE") == "gpu" and (count := drop_other_engines(repository, ENGINES)):
+            log.info("%d files of other networks' TensorRT engines are deleted: new ones are built, for minutes", count)
     except (SettingError, TlsError, ManifestError, OSError) as error:
         log.error("not starting: %s", error)
         sys.exit(1)

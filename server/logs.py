@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import TextIO
 
 from rich.console import Console
 from rich.text import Text
@@ -55,30 +56,31 @@ class LogPrinter:
     Args:
         console: Where to.
         show_info: Show everything.
-        log_file: Write every line there as well, as it comes.
+        log_file: Write every line there as well, as it comes; where that fails, it is said once and goes on.
     """
 
     def __init__(self, console: Console, *, show_info: bool = False, log_file: Path | None = None) -> None:
         self._console = console
         self._show_info = show_info
         self._path = log_file
-        self._file: TextIO | None = None
+        self._file: FileIO | None = None
+        self._said_that_it_fails = False
         self._last_was_shown = show_info
 
     def __enter__(self) -> LogPrinter:
         if self._path is not None:
-            self._file = self._path.open("a", encoding="utf-8", buffering=1)
+            self._file = self._path.open("ab", buffering=0)  # a line that cannot be written is not tried again
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):
+                self._file.close()
             self._file = None
 
     def __call__(self, line: str) -> None:
         """Take one line."""
-        if self._file is not None:
-            self._file.write(line + "\n")
+        self._write(line)
         parsed = parse_line(line)
         if parsed is not None:
             self._last_was_shown = self._show_info or (parsed.severity in _STYLES and not parsed.is_noise)
@@ -90,3 +92,14 @@ class LogPrinter:
         else:
             style = _STYLES.get(parsed.severity, "dim")
             self._console.print(Text(f"{parsed.time} {parsed.message}", style=style))
+
+    def _write(self, line: str) -> None:
+        if self._file is None:
+            return
+        try:
+            self._file.write(f"{line}\n".encode())
+        except OSError as error:
+            if not self._said_that_it_fails:
+                self._said_that_it_fails = True
+                told = f"{self._path} cannot be written: {error.strerror}; lines of the log are missing there"
+                self._console.print(Text(told, style="yellow"))

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 CARD = "model.json"
 _UNLISTED = (CARD, ".gitkeep")
@@ -45,21 +47,42 @@ def check_versions(models: Iterable[Path]) -> list[Path]:
 
 
 def differences(folder: Path) -> dict[str, str]:
-    """What is wrong with one version's files, by path relative to `folder`; empty: nothing."""
+    """What is wrong with one version's files, by path relative to `folder`; empty: nothing.
+
+    The version's folder may be a link, and a file may be one, since what it leads to is what is compared.
+
+    Raises:
+        ManifestError: A folder cannot be listed.
+    """
     try:
         expected = json.loads((folder / CARD).read_text(encoding="utf-8"))["sha256"]
         listed = {str(name): str(digest) for name, digest in expected.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return {CARD: f"cannot be read ({type(error).__name__})"}
-    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    present = {path.relative_to(folder).as_posix() for path in entries(folder)}
     found = dict.fromkeys(sorted(listed.keys() - present), "is missing")
     for name in sorted(present - listed.keys()):
         if name not in _UNLISTED:
             found[name] = "was not released"
     for name in sorted(listed.keys() & present):
-        if sha256(folder / name) != listed[name]:
+        if not (folder / name).is_file() or sha256(folder / name) != listed[name]:
             found[name] = "has been changed"
     return found
+
+
+def entries(folder: Path) -> Iterator[Path]:
+    """Whatever lies below a folder, but for folders: files, links, and links to folders, which are not followed.
+
+    Raises:
+        ManifestError: A folder cannot be listed. What cannot be listed may be read all the same, by its name.
+    """
+    for above, folders, files in os.walk(folder, onerror=_cannot_be_listed):
+        links = [name for name in folders if os.path.islink(os.path.join(above, name))]
+        yield from (Path(above, name) for name in (*links, *files))
+
+
+def _cannot_be_listed(error: OSError) -> NoReturn:
+    raise ManifestError(f"{error.filename} cannot be listed: {error.strerror}") from error
 
 
 def sha256(path: Path) -> str:

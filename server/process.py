@@ -23,7 +23,7 @@ class ServerProcess:
     Args:
         command: Program and arguments.
         environment: All of its environment variables.
-        on_line: Called with each line of its log, in a thread of this object.
+        on_line: Called with each line of its log, in a thread of this object; an OSError of it costs that line alone.
     """
 
     def __init__(
@@ -108,7 +108,10 @@ class ServerProcess:
             for line in lines:
                 self._tail.append(line.rstrip())
                 if self._on_line is not None:
-                    self._on_line(line.rstrip())
+                    # To read no more would stop the server at its next lines, or end it. SystemExit is rich's, for a
+                    # pipe that nobody reads.
+                    with contextlib.suppress(OSError, SystemExit):
+                        self._on_line(line.rstrip())
 
 
 def _guard_prefix() -> list[str]:

@@ -14,12 +14,13 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 try:
-    from manifest import ManifestError, sha256  # in the image it lies beside this file
+    from manifest import ManifestError, entries, sha256  # in the image it lies beside this file
 except ImportError:
-    from server.manifest import ManifestError, sha256
+    from server.manifest import ManifestError, entries, sha256
 
 MANIFEST = "MANIFEST"
 SIGNATURE = "MANIFEST.sig"
@@ -36,9 +37,15 @@ def sign(repository: Path, key: Path) -> int:
         How many files it lists.
 
     Raises:
-        ManifestError: The key cannot be used.
+        ManifestError: The key cannot be used, or the repository holds what cannot be signed; the message names it.
     """
-    digests = {name: sha256(repository / name) for name in _files(repository) if "__pycache__" not in name}
+    names = _files(repository)
+    if compiled := [name for name in names if "__pycache__" in name]:
+        raise ManifestError(
+            f"compiled Python would be run in place of what was read, such as {compiled[0]}: "
+            f"find {repository} -name __pycache__ -exec rm -r {{}} +"
+        )
+    digests = {name: sha256(repository / name) for name in names}
     text = "".join(f"{digest}  {name}\n" for name, digest in digests.items())
     aside, signature = repository / f".{MANIFEST}.new", repository / f".{SIGNATURE}.new"
     aside.write_text(text, encoding="utf-8")
@@ -67,10 +74,15 @@ def check(repository: Path, public_key: Path) -> int:
     """
     if not (repository / MANIFEST).is_file() or not (repository / SIGNATURE).is_file():
         raise ManifestError(f"{repository} is not signed: python -m server.signing sign")
-    text = (repository / MANIFEST).read_text(encoding="utf-8")
-    options = ("-verify", "-pubin", "-inkey", public_key, "-rawin")
-    _openssl(*options, "-in", repository / MANIFEST, "-sigfile", repository / SIGNATURE)
-    listed = {name: digest for digest, _, name in (line.partition("  ") for line in text.splitlines())}
+    manifest = (repository / MANIFEST).read_bytes()
+    # A copy of what was read, since the file itself may have become another; openssl must see how long it is.
+    with tempfile.NamedTemporaryFile() as copy:
+        copy.write(manifest)
+        copy.flush()
+        options = ("-verify", "-pubin", "-inkey", public_key, "-rawin")
+        _openssl(*options, "-in", copy.name, "-sigfile", repository / SIGNATURE)
+    lines = manifest.decode("utf-8").splitlines()
+    listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     present = set(_files(repository))
     problems = [f"{name}: is missing" for name in sorted(listed.keys() - present)]
     problems += [f"{name}: was not signed" for name in sorted(present - listed.keys())]
@@ -84,7 +96,14 @@ def check(repository: Path, public_key: Path) -> int:
 
 def _files(repository: Path) -> list[str]:
     """Paths of all files, relative; compiled Python among them, since that would be run as well."""
-    names = sorted(path.relative_to(repository).as_posix() for path in repository.rglob("*") if path.is_file())
+    names = []
+    for path in entries(repository):
+        name = path.relative_to(repository).as_posix()
+        # Triton follows a link, and what it leads to can be changed without a change here.
+        if path.is_symlink() or not path.is_file():
+            raise ManifestError(f"{name} is no file but a link or a device: put what is to be served in its place")
+        names.append(name)
+    names.sort()
     names = [name for name in names if name not in (MANIFEST, SIGNATURE, f".{MANIFEST}.new", f".{SIGNATURE}.new")]
     if odd := [name for name in names if len(name.splitlines()) != 1]:
         raise ManifestError(f"a name with a line break cannot be listed: {odd[0]!r}")

@@ -61,6 +61,8 @@ def test_a_second_run_keeps_the_authority_and_renews_the_rest(tmp_path: Path) ->
         ("--client", "../x"),
         ("--client", "ca"),
         ("--client", "server"),
+        ("--client", "ca-key"),
+        ("--client", "server-key"),
         ("--server", "a,DNS:b"),
         ("--days", "0"),
         ("-h",),

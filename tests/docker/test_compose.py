@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +67,11 @@ def test_the_repository_is_mounted_where_the_server_reads_it_and_read_only(name:
     assert (COMPOSE.parent / mount["source"]).resolve() == ROOT / "model_repository"
 
 
-def test_the_engine_cache_is_where_the_configs_write_it(model_repository: Path) -> None:
+def test_the_engine_cache_is_where_the_configs_write_it(model_repository: Path, serve: types.ModuleType) -> None:
     (mount,) = [volume for volume in SERVICES["gpu"]["volumes"] if volume["type"] == "volume"]
     texts = "".join(path.read_text() for path in model_repository.glob("*/config.pbtxt"))
     paths = set(re.findall(r'trt_\w+_cache_path" value: "([^"]+)"', texts))
-    assert paths == {mount["target"]}
+    assert paths == {mount["target"]} == {str(serve.ENGINES)}
 
 
 @pytest.mark.parametrize("name", SERVERS)

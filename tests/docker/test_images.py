@@ -97,6 +97,19 @@ def test_bake_builds_every_target_with_a_bill_of_materials() -> None:
     assert {entry["type"] for entry in BAKE["target"]["common"]["attest"]} == {"sbom", "provenance"}
 
 
+def test_what_is_pushed_has_the_registry_and_version_that_the_page_has_set() -> None:
+    targets = {name: target for name, target in BAKE["target"].items() if name != "common"}
+    named = {tag.rsplit("/", 1)[1] for target in targets.values() for tag in target["tags"]}
+    assert named == {f"{'server-' if name in SERVERS else ''}{name}:${{VERSION}}" for name in targets}
+    assert all(tag.startswith("${REGISTRY}/") for target in targets.values() for tag in target["tags"])
+    # A variable is set by the environment; `--set *.args.VERSION` reaches the build's argument and not the tag.
+    (command,) = re.findall(r"^.*docker buildx bake.*$", (ROOT / "docs/ROLLOUT.md").read_text(), re.MULTILINE)
+    variables, _, rest = command.partition("docker buildx bake")
+    assert {word.partition("=")[0] for word in variables.split()} == {"VERSION", "REGISTRY"} <= set(BAKE["variable"])
+    assert "--set" not in rest
+    assert "--push" in rest
+
+
 def test_compose_uses_the_images_that_bake_builds() -> None:
     services = yaml.safe_load((ROOT / "docker/compose.yaml").read_text())["services"]
     values = {name: entry["default"] for name, entry in BAKE["variable"].items()}

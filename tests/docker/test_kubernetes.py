@@ -227,6 +227,11 @@ class TestKServe:
         assert container["name"] == "kserve-container"
         assert container["ports"] == [{"name": "h2c", "containerPort": 8001, "protocol": "TCP"}]
 
+    def test_it_has_as_long_to_start_as_the_deployment(self, built: dict[str, list[Manifest]]) -> None:
+        (container,) = self.RUNTIME["spec"]["containers"]
+        starting = server(built["cpu"])["startupProbe"]
+        assert container["startupProbe"] == {**starting, "httpGet": {**starting["httpGet"], "port": 8000}}
+
     def test_it_runs_as_closed_as_the_deployment(self) -> None:
         (container,) = self.RUNTIME["spec"]["containers"]
         context = container["securityContext"]

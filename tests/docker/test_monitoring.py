@@ -85,6 +85,57 @@ def test_alerts_fire_when_they_must_and_only_then() -> None:
         promtool("test", "rules", tests)
 
 
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        (EXPRESSIONS["autoscaler"], 20),  # ms: 10 in the decoder's queue, 30 in the network's
+        (EXPRESSIONS["panel Where a request's time goes (mean) A"], 20_000),
+        (EXPRESSIONS["panel Where a request's time goes (mean) C"], 4000),
+        (EXPRESSIONS["panel Images/s A"], 10),
+        (next(panel for panel in PANELS if panel["title"] == "Images a batch")["targets"][0]["expr"], 4),
+    ],
+    ids=["autoscaler", "queue", "inference", "images", "batch"],
+)
+def test_an_ensembles_own_counts_do_not_thin_out_what_its_models_took(
+    tmp_path: Path, expression: str, value: float
+) -> None:
+    """Triton counts a request to an ensemble three times: in its two models and in the ensemble, which has no queue."""
+    queue, compute, executions = "queue_duration_us", "compute_infer_duration_us", "exec_count"
+    a_second = {
+        "xray_classifier": {"request_success": 10, "count": 10, queue: 0, compute: 80_000, executions: 10},
+        "image_decoder": {"request_success": 10, "count": 10, queue: 100_000, compute: 20_000, executions: 2.5},
+        "xray_densenet121": {"request_success": 10, "count": 10, queue: 300_000, compute: 60_000, executions: 2.5},
+    }
+    series = [
+        {"series": f'nv_inference_{name}{{job="densescan",instance="a",model="{model}"}}', "values": f"0+{15 * rate}x9"}
+        for model, rates in a_second.items()
+        for name, rate in rates.items()
+    ]
+    labels = '{instance="a"}' if "<<.GroupBy>>" in expression else "{}"
+    for name, filled in {
+        **{"$__rate_interval": "1m", "$instance": ".*", "$model": ".*"},
+        **{"<<.GroupBy>>": "instance", "<<.LabelMatchers>>": 'job="densescan"'},
+    }.items():
+        expression = expression.replace(name, filled)
+    asked = {"expr": expression, "eval_time": "2m", "exp_samples": [{"labels": labels, "value": value}]}
+    test = {"interval": "15s", "input_series": series, "promql_expr_test": [asked]}
+    (tmp_path / "test.yml").write_text(yaml.safe_dump({"tests": [test]}))
+    promtool("test", "rules", str(tmp_path / "test.yml"))
+
+
+def test_in_a_cluster_the_page_gives_pods_the_job_that_is_asked_for() -> None:
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs/OPERATIONS.md").read_text(), re.MULTILINE | re.DOTALL)
+    rules = yaml.safe_load(block)
+    assert {rule["target_label"] for rule in rules} == {"job", "namespace", "pod"}
+    (job,) = [rule for rule in rules if rule["target_label"] == "job"]
+    deployment = yaml.safe_load((ROOT / "docker/k8s/base/deployment.yaml").read_text())
+    pod = deployment["spec"]["template"]["metadata"]["labels"]
+    assert job["source_labels"] == ["__meta_kubernetes_pod_label_app_kubernetes_io_name"]
+    assert job["regex"] == pod["app.kubernetes.io/name"]
+    asked = set(re.findall(r'job="(\w+)"', "".join(EXPRESSIONS.values())))
+    assert asked == {job["replacement"]}
+
+
 def test_every_alert_is_tested_both_ways_and_says_what_to_do() -> None:
     tests = [test for name in TESTS for test in yaml.safe_load((MONITORING / name).read_text())["tests"]]
     cases = [(case["alertname"], bool(case["exp_alerts"])) for test in tests for case in test["alert_rule_test"]]

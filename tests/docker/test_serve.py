@@ -119,6 +119,66 @@ def test_a_repository_that_is_not_mounted_is_named(tmp_path: Path) -> None:
     assert "mount it there" in refused.stderr
 
 
+def test_an_engine_stays_for_the_networks_it_was_built_from_alone(
+    serve: types.ModuleType, tmp_path: Path, tiny_repository: Path
+) -> None:
+    """ONNX Runtime names engines without regard to weights: an old one would be served as the new version."""
+    repository = shutil.copytree(tiny_repository, tmp_path / "models")
+    weights, engines = repository / "tiny/1/model.onnx", tmp_path / "engines"
+    assert serve.drop_other_engines(repository, engines) == 0  # a folder that is not there
+    engines.mkdir()
+
+    def start_with_engines() -> set[str]:
+        for name in ("tiny_1.engine", "tiny_1.profile", "card.timing", "a file of somebody's"):
+            (engines / name).touch()
+        serve.drop_other_engines(repository, engines)
+        return {path.name for path in engines.iterdir()}
+
+    none = {"built_from", "a file of somebody's"}
+    assert start_with_engines() == none  # built from nobody knows what
+    assert start_with_engines() == none | {"tiny_1.engine", "tiny_1.profile", "card.timing"}
+    released = weights.read_bytes()
+    weights.write_bytes(released + b"\0")
+    assert start_with_engines() == none
+    weights.write_bytes(released)
+    assert start_with_engines() == none
+    weights.parent.rename(weights.parent.with_name("2"))
+    assert start_with_engines() == none
+
+
+@pytest.mark.parametrize(("profile", "kept"), [("gpu", False), ("cpu", True)])
+def test_old_engines_are_gone_before_the_gpu_profile_is_served(
+    tmp_path: Path, tiny_repository: Path, profile: str, kept: bool
+) -> None:
+    (tmp_path / "old.engine").touch()
+    code = (
+        "import sys, pathlib; sys.path.insert(0, 'docker'); import serve;"
+        "serve.ENGINES = pathlib.Path(sys.argv.pop()); serve.main()"
+    )
+    variables = {"DENSESCAN_MODELS": str(tiny_repository), "DENSESCAN_PROFILE": profile}
+    environment = {**os.environ, **variables, "DENSESCAN_TRITONSERVER": shutil.which("true") or ""}
+    command = [sys.executable, "-B", "-c", code, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "old.engine").exists() is kept
+    assert ("new ones are built" in done.stderr) is not kept
+
+
+def test_told_to_stop_while_it_checks_it_ends(tmp_path: Path, tiny_repository: Path) -> None:
+    """As the first process of a container it is not ended by a signal that it does not take."""
+    os.mkfifo(tmp_path / "key")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "DENSESCAN_MODELS": str(tiny_repository)}
+    environment["DENSESCAN_ADMIN_KEY_FILE"] = str(tmp_path / "key")
+    process = subprocess.Popen([sys.executable, str(ROOT / "docker/serve.py")], env=environment)
+    try:
+        writer = os.open(tmp_path / "key", os.O_WRONLY)  # as soon as it reads, which it does for ever
+        process.terminate()
+        assert process.wait(30) == 128 + signal.SIGTERM
+        os.close(writer)
+    finally:
+        process.kill()
+
+
 @pytest.mark.triton
 def test_the_images_own_files_serve_right_answers_and_stop_when_told(start_container: Callable[..., Container]) -> None:
     from tritonclient.grpc import InferenceServerClient, InferInput

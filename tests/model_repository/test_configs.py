@@ -133,7 +133,15 @@ def test_tensorrt_knows_the_batch_sizes_and_keeps_its_engines(model: str) -> Non
     assert f"{INPUT_NAME}:1x224x224x3" in options["trt_profile_min_shapes"]
     assert f"{INPUT_NAME}:{MAX_BATCH_SIZE}x224x224x3" in options["trt_profile_max_shapes"]
     assert options["trt_engine_cache_enable"] == "true"
+    assert options["trt_engine_cache_prefix"] == model
+    assert options["trt_force_sequential_engine_build"] == "true"
     assert "precision_mode" not in options  # TensorRT 11 has none: FP16 stands in the graph
+
+
+@each_network
+def test_no_two_versions_of_a_network_share_the_engine_cache(model: str) -> None:
+    """An engine is found by its file and the names in the network, which versions have in common."""
+    assert config(model, "gpu").version_policy.latest.num_versions == 1
 
 
 @each_network

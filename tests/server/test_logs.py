@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from server.logs import LogPrinter, parse_line
@@ -47,3 +48,13 @@ def test_a_log_file_gets_everything(tmp_path: Path) -> None:
         for line in (LOADED, NOISE, "+---+"):
             printer(line)
     assert (tmp_path / "triton.log").read_text().splitlines() == [LOADED, NOISE, "+---+"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_log_file_that_cannot_be_written_is_told_once_and_the_log_is_still_shown() -> None:
+    stream = io.StringIO()
+    with LogPrinter(Console(file=stream, width=300), log_file=Path("/dev/full")) as printer:
+        for line in (FAILED, FAILED, FAILED):
+            printer(line)
+    assert stream.getvalue().count("/dev/full cannot be written: No space left on device") == 1
+    assert stream.getvalue().count("failed to load 'a'") == 3

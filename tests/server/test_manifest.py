@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,6 +46,14 @@ def test_a_version_without_a_card_is_not_checked(version: Path) -> None:
             "model.savedmodel/variables/data",
             "has been changed",
         ),
+        (lambda folder: (folder / "more").symlink_to(folder.parent), "more", "was not released"),
+        (lambda folder: (folder / "more").symlink_to("nowhere"), "more", "was not released"),
+        (lambda folder: os.mkfifo(folder / "more"), "more", "was not released"),
+        (
+            lambda folder: (folder / "model.xml").unlink() or os.mkfifo(folder / "model.xml"),
+            "model.xml",
+            "has been changed",
+        ),
     ],
 )
 def test_whatever_differs_is_named(version: Path, spoil: Callable[[Path], object], name: str, problem: str) -> None:
@@ -52,6 +61,14 @@ def test_whatever_differs_is_named(version: Path, spoil: Callable[[Path], object
     assert differences(version) == {name: problem}
     with pytest.raises(ManifestError, match=f"{name}: {problem}"):
         check_versions(models(version))
+
+
+def test_a_version_may_be_a_link_and_is_compared_as_what_it_leads_to(version: Path) -> None:
+    again = version.with_name("2")
+    again.symlink_to(version.name)
+    assert check_versions(models(version)) == [version, again]
+    (version / "model.xml").write_text("<net />")
+    assert differences(again) == {"model.xml": "has been changed"}
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"sha256": 3}', "\x00"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -54,3 +55,16 @@ def test_one_that_does_not_heed_is_ended_by_force_with_its_group(code: str) -> N
     process = start(code)
     assert process.stop(1.0) in (-signal.SIGTERM, -signal.SIGKILL)
     assert eventually(lambda: not processes_mentioning(CHILD))
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), SystemExit(1)], ids=["full disk", "broken pipe"])
+def test_a_log_that_cannot_be_shown_is_read_to_its_end(error: BaseException) -> None:
+    """Else a server whose log nobody reads would stop at its next lines, or be ended by them."""
+
+    def cannot(_: str) -> None:
+        raise error
+
+    code = "import time\nfor number in range(5): print(number, flush=True); time.sleep(0.05)\nraise SystemExit(7)"
+    process = ServerProcess([sys.executable, "-c", code], os.environ, on_line=cannot)
+    assert process.wait(20) == 7
+    assert process.tail == ("0", "1", "2", "3", "4")

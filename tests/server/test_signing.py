@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -49,6 +53,10 @@ def append(path: Path, text: str) -> None:
         (lambda folder: (folder / "tiny/1/model.py").write_text("evil"), "tiny/1/model.py: was not signed"),
         (lambda folder: (folder / "new").mkdir() or (folder / "new/config.pbtxt").touch(), "new/config.pbtxt: was not"),
         (lambda folder: (folder / "tiny/__pycache__").mkdir() or (folder / "tiny/__pycache__/m.pyc").touch(), "m.pyc"),
+        (lambda folder: (folder / "tiny/99").symlink_to("1"), "tiny/99 is no file but a link"),
+        (lambda folder: (folder / "evil").symlink_to("../outside"), "evil is no file but a link"),
+        (lambda folder: (folder / "evil").symlink_to("tiny/config.pbtxt"), "evil is no file but a link"),
+        (lambda folder: os.mkfifo(folder / "tiny/1/model.py"), "tiny/1/model.py is no file but a link or a device"),
         (lambda folder: (folder / MANIFEST).unlink(), "is not signed"),
         (lambda folder: (folder / SIGNATURE).unlink(), "is not signed"),
         (lambda folder: (folder / SIGNATURE).write_bytes(bytes(64)), "signature is not of this key"),
@@ -62,6 +70,74 @@ def test_whatever_was_done_to_it_is_refused_and_named(
     spoil(repository)
     with pytest.raises(ManifestError, match=told):
         check(repository, keys[1])
+
+
+@contextlib.contextmanager
+def an_ordinary_user() -> Iterator[None]:
+    """Root lists every folder."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_a_folder_that_cannot_be_listed_is_refused_since_what_is_in_it_may_be_read(
+    repository: Path, keys: tuple[Path, Path]
+) -> None:
+    with tempfile.TemporaryDirectory() as name:  # in tmp_path another user reads nothing
+        copy = Path(shutil.copytree(repository, Path(name, "models")))
+        public = Path(shutil.copy(keys[1], name))
+        hidden = copy / "tiny/1/__pycache__"
+        hidden.mkdir()
+        (hidden / "model.pyc").touch()
+        subprocess.run(["chmod", "-R", "a+rX", name], check=True)
+        hidden.chmod(0o311)
+        with an_ordinary_user(), pytest.raises(ManifestError, match="__pycache__ cannot be listed: Permission denied"):
+            check(copy, public)
+        hidden.chmod(0o755)
+
+
+def test_what_is_compared_is_what_was_verified(
+    repository: Path, tmp_path: Path, keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody who writes the manifest of a changed file, and puts the signed one back before openssl reads it."""
+    signed = shutil.copy(repository / MANIFEST, tmp_path)
+    append(repository / "tiny/config.pbtxt", "# evil")
+    digests = ["sha256sum", *sorted(str(p.relative_to(repository)) for p in repository.rglob("*") if p.is_file())]
+    lines = subprocess.run(digests, cwd=repository, check=True, capture_output=True, text=True).stdout.splitlines()
+    (repository / MANIFEST).write_text("".join(f"{line}\n" for line in lines if MANIFEST not in line))
+    program = tmp_path / "bin/openssl"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\ncp {signed} {repository / MANIFEST}\nexec {shutil.which("openssl")} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    with pytest.raises(ManifestError, match="signature is not of this key"):
+        check(repository, keys[1])
+
+
+def test_the_repositorys_own_path_may_be_a_link(repository: Path, tmp_path: Path, keys: tuple[Path, Path]) -> None:
+    (tmp_path / "current").symlink_to(repository)
+    assert check(tmp_path / "current", keys[1]) == 10
+
+
+@pytest.mark.parametrize(
+    ("add", "told"),
+    [
+        (lambda folder: (folder / "__pycache__").mkdir() or (folder / "__pycache__/m.pyc").touch(), "compiled Python"),
+        (lambda folder: (folder / "99").symlink_to("1"), "tiny/99 is no file but a link"),
+    ],
+)
+def test_what_a_check_would_refuse_is_not_signed(
+    repository: Path, keys: tuple[Path, Path], add: Callable[[Path], object], told: str
+) -> None:
+    before = (repository / MANIFEST).read_bytes()
+    add(repository / "tiny")
+    with pytest.raises(ManifestError, match=told):
+        sign(repository, keys[0])
+    assert (repository / MANIFEST).read_bytes() == before
 
 
 def test_another_keys_signature_is_none(repository: Path, tmp_path: Path, keys: tuple[Path, Path]) -> None:

@@ -1,0 +1,163 @@
+"""What the decoder's process takes of the machine; what it decodes, test_parity.py compares."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import os
+import subprocess
+import sys
+import threading
+import time
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from densescan.preprocessing import preprocess
+from densescan.tasks import ENCODED_NAME, INPUT_NAME
+from tests.server import fake_pb_utils
+
+PROGRAM = Path(__file__).resolve().parents[2] / "model_repository/image_decoder/1/model.py"
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """The decoder's program, on a machine of 64 cores."""
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", fake_pb_utils)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # the repository may be signed
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    spec = importlib.util.spec_from_file_location("image_decoder", PROGRAM)
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+@pytest.fixture
+def decoder(module: types.ModuleType) -> Iterator[Any]:
+    model = module.TritonPythonModel()
+    model.initialize({})
+    yield model
+    model.finalize()
+
+
+def picture(width: int, height: int, kind: str = "PNG") -> bytes:
+    """A file of a picture that is brighter to the right."""
+    stream = io.BytesIO()
+    row = np.linspace(0, 255, width).astype(np.uint8)
+    Image.fromarray(np.broadcast_to(row, (height, width))).save(stream, kind)
+    return stream.getvalue()
+
+
+def ask(decoder: Any, *files: bytes) -> list[Any]:
+    """The answers to requests of a file each, that come together."""
+    return decoder.execute([fake_pb_utils.Request({ENCODED_NAME: np.array([[file]], object)}) for file in files])
+
+
+class Watched:
+    """Stands in for `preprocess`, and sees how many files and pixels are decoded at a time."""
+
+    def __init__(self, sizes: dict[bytes, int]) -> None:
+        self.sizes = sizes
+        self.now: list[int] = []
+        self.most_pixels = self.most_files = 0
+        self.lock = threading.Lock()
+
+    def __call__(self, file: bytes) -> np.ndarray:
+        with self.lock:
+            self.now.append(self.sizes[file])
+            self.most_pixels = max(self.most_pixels, sum(self.now))
+            self.most_files = max(self.most_files, len(self.now))
+        time.sleep(0.2)
+        with self.lock:
+            self.now.remove(self.sizes[file])
+        return np.zeros((224, 224, 3), np.uint8)
+
+
+def test_no_more_pixels_are_decoded_at_a_time_than_the_largest_picture_has(
+    module: types.ModuleType, decoder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many cores the host has: a few files of a megabyte would take gigabytes otherwise."""
+    large, film, rare = picture(7000, 7000), picture(3000, 3000, "JPEG"), picture(100, 100, "TIFF")
+    watched = Watched({large: 49_000_000, film: 9_000_000, rare: module.AT_ONCE, b"no picture": module.AT_ONCE})
+    monkeypatch.setattr(module, "preprocess", watched)
+    answers = ask(decoder, large, *[film] * 6, rare, large, b"no picture", large)
+    assert all(answer[INPUT_NAME].shape == (1, 224, 224, 3) for answer in answers)
+    assert watched.most_files == 5
+    assert watched.most_pixels <= module.AT_ONCE == 50_000_000
+
+
+def test_small_pictures_do_not_overtake_a_large_one_for_ever(module: types.ModuleType) -> None:
+    budget, order = module.Pixels(10), []
+
+    def use(name: str, count: int) -> threading.Thread:
+        def run() -> None:
+            with budget.taken(count):
+                order.append(name)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        time.sleep(0.1)
+        return thread
+
+    with budget.taken(1):
+        threads = [use("large", 10), use("small", 1)]
+        assert order == []
+    for thread in threads:
+        thread.join(5)
+    assert order == ["large", "small"]
+
+
+def test_memory_is_given_back_and_not_kept_by_each_thread() -> None:
+    """In a process of its own: the most that it has held, in MiB, above what it began with."""
+    code = """if True:
+        import importlib.util, io, os, sys
+        import numpy as np
+        from PIL import Image
+        from tests.server import fake_pb_utils
+        def held():
+            return max(int(line.split()[1]) for line in open("/proc/self/status") if "VmHWM" in line) // 1024
+        os.sched_getaffinity = lambda _: set(range(6))
+        sys.modules["triton_python_backend_utils"] = fake_pb_utils
+        spec = importlib.util.spec_from_file_location("image_decoder", sys.argv[1])
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        module.AT_ONCE = 12_000_000
+        decoder = module.TritonPythonModel()
+        decoder.initialize({})
+        row = np.linspace(0, 255, 4000).astype(np.uint8)
+        stream = io.BytesIO()
+        Image.fromarray(np.broadcast_to(row, (3000, 4000))).convert("RGBA").save(stream, "PNG", compress_level=1)
+        request = fake_pb_utils.Request({"encoded_image": np.array([[stream.getvalue()]], object)})
+        began = held()
+        assert all(answer.error is None for answer in decoder.execute([request] * 6))
+        print(held() - began)
+    """
+    command = [sys.executable, "-B", "-c", code, str(PROGRAM)]
+    done = subprocess.run(command, cwd=PROGRAM.parents[3], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 2 * 10 * 12
+
+
+def test_ordinary_pictures_are_decoded_all_at_once(
+    module: types.ModuleType, decoder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = threading.Barrier(16, timeout=20)
+    monkeypatch.setattr(module, "preprocess", lambda file: (together.wait(), preprocess(file))[1])
+    answers = ask(decoder, *[picture(1800, 1500, "JPEG")] * 16)
+    assert [answer.error for answer in answers] == [None] * 16
+
+
+def test_a_bad_file_spoils_the_request_that_it_came_with_alone(decoder: Any) -> None:
+    good = picture(300, 200)
+    before, bad, after = ask(decoder, good, good[:-100], good)
+    np.testing.assert_array_equal(before[INPUT_NAME][0], preprocess(good))
+    np.testing.assert_array_equal(after[INPUT_NAME][0], preprocess(good))
+    assert bad.error.code == fake_pb_utils.TritonError.INVALID_ARG
+    assert "truncated" in bad.error.text
