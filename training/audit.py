@@ -17,7 +17,7 @@ from densescan.tasks import Task
 from . import leakage, near_duplicates, splits
 from .layouts import ImageFile
 from .leakage import Leak
-from .manifest import FOLDS, Entry
+from .manifest import FOLDS, Entry, used
 from .near_duplicates import Pair, Survey
 
 BELOW = 0.12
@@ -225,7 +225,7 @@ def _cuts(
 
 def counts(audit: Audit) -> list[tuple[str, list[int], int]]:
     """Fold, its pictures of each class without duplicates, its groups; folds without any are left out."""
-    pictures = Counter((entry.fold, entry.label) for entry in audit.entries if not entry.duplicate_of)
+    pictures = Counter((entry.fold, entry.label) for entry in used(audit.entries))
     groups: dict[str, set[str]] = defaultdict(set)
     for entry in audit.entries:
         groups[entry.fold].add(entry.group)

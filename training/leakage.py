@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from .layouts import ImageFile
-from .manifest import Entry
+from .manifest import Entry, used
 from .near_duplicates import Pair
 
 HELD_OUT = ("val", "test", "official")
@@ -92,9 +92,9 @@ def between_folders(images: Sequence[ImageFile], hashes: Mapping[str, str], pair
 
 def between_folds(entries: Sequence[Entry], hashes: Mapping[str, str], pairs: Sequence[Pair]) -> list[Leak]:
     """What leaks from the fold ``train`` to the folds that are measured on; duplicates, which are not used, are not."""
-    used = [entry for entry in entries if not entry.duplicate_of]
-    where = {entry.path: entry.fold for entry in used}
-    labels = {entry.path: entry.label for entry in used}
+    chosen = used(entries)
+    where = {entry.path: entry.fold for entry in chosen}
+    labels = {entry.path: entry.label for entry in chosen}
     present = set(where.values())
     return [
         leak for held in HELD_OUT if held in present for leak in between(held, "train", where, labels, hashes, pairs)

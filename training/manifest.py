@@ -92,3 +92,8 @@ def of_fold(entries: Iterable[Entry], fold: str) -> list[Entry]:
     """
     found = [entry for entry in entries if entry.fold == fold and not entry.duplicate_of]
     return [entry for entry in found if is_official(entry.path)] if fold == "official" else found
+
+
+def used(entries: Sequence[Entry]) -> list[Entry]:
+    """The entries that are trained or measured on: those of all folds, as `of_fold` gives them."""
+    return [entry for fold in FOLDS for entry in of_fold(entries, fold)]

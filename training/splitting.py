@@ -13,7 +13,7 @@ from densescan.tasks import Task
 from . import layouts, leakage, near_duplicates, splits
 from .commands import default_manifest
 from .console import err, out, progress
-from .manifest import FOLDS, Entry, ManifestError, of_fold, read_manifest, write_manifest
+from .manifest import FOLDS, Entry, ManifestError, read_manifest, used, write_manifest
 
 LARGE_GROUP = 0.1
 """Share of all pictures from which one group is worth a warning."""
@@ -93,7 +93,7 @@ def _parse_ratios(text: str) -> tuple[float, float, float]:
 
 
 def _show_split(task: Task, entries: Sequence[Entry], report: splits.SplitReport, near: float) -> None:
-    unique = Counter((fold, entry.label) for fold in FOLDS for entry in of_fold(entries, fold))
+    unique = Counter((entry.fold, entry.label) for entry in used(entries))
     groups = {fold: {entry.group for entry in entries if entry.fold == fold} for fold in FOLDS}
     table = Table(title=f"{task.title}: pictures without duplicates", title_justify="left")
     table.add_column("fold")
@@ -106,9 +106,7 @@ def _show_split(task: Task, entries: Sequence[Entry], report: splits.SplitReport
     out.print(table)
     out.print(f"duplicates (equal pixels), kept in their first copy's fold and not used: {report.duplicates:,}")
     out.print(_near(entries, report) if near < 1 else "nearly equal: not looked for, with --near 1", soft_wrap=True)
-    if tied := sum(entry.fold == "official" and not entry.duplicate_of for entry in entries) - len(
-        of_fold(entries, "official")
-    ):
+    if tied := sum(not entry.duplicate_of for entry in entries) - len(used(entries)):
         out.print(f"nearly equal to a published test picture, neither trained nor measured on: {tied:,}")
     _warn_of_clusters(entries)
     if report.leaked:
@@ -132,11 +130,11 @@ def _show_leaks(leaks: Sequence[leakage.Leak]) -> None:
 
 def _warn_of_clusters(entries: Sequence[Entry]) -> None:
     """A chain of pairs can tie a set together that has little to tell apart: say so, and what to do."""
-    used = [entry for entry in entries if not entry.duplicate_of]
-    group, size = Counter(entry.group for entry in used).most_common(1)[0] if used else ("", 0)
-    if size > max(20, LARGE_GROUP * len(used)):
+    chosen = used(entries)
+    group, size = Counter(entry.group for entry in chosen).most_common(1)[0] if chosen else ("", 0)
+    if size > max(20, LARGE_GROUP * len(chosen)):
         out.print(
-            f"[yellow]{size:,} of {len(used):,} pictures are one group ({group} and what is tied to it), so that folds "
+            f"[yellow]{size:,} of {len(chosen):,} pictures are one group ({group} and what is tied to it), so that folds "
             "cannot be cut as asked. If they are nearly equal, raise --near; if it is --group, narrow it.[/]",
             soft_wrap=True,
         )

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from densescan.tasks import XRAY
-from training import layouts, splits
+from training import layouts, leakage, splits
 from training.layouts import ImageFile
 from training.manifest import of_fold
 from training.near_duplicates import Pair
@@ -193,6 +193,8 @@ def test_a_training_picture_nearly_equal_to_a_published_test_picture_goes_with_i
     assert [folds[path] for path in (test, twin, same_patient)] == ["official"] * 3, "the whole patient goes"
     assert folds[other] != "official"
     assert [entry.path for entry in of_fold(entries, "official")] == [test], "figures of it are of what was published"
+    (leak,) = [leak for leak in leakage.between_folds(entries, hashes, []) if leak.held == "official"]
+    assert leak.pictures == 1
     assert report.leaked == 0
 
 
