@@ -134,8 +134,8 @@ def _warn_of_clusters(entries: Sequence[Entry]) -> None:
     group, size = Counter(entry.group for entry in chosen).most_common(1)[0] if chosen else ("", 0)
     if size > max(20, LARGE_GROUP * len(chosen)):
         out.print(
-            f"[yellow]{size:,} of {len(chosen):,} pictures are one group ({group} and what is tied to it), so that folds "
-            "cannot be cut as asked. If they are nearly equal, raise --near; if it is --group, narrow it.[/]",
+            f"[yellow]{size:,} of {len(chosen):,} pictures are one group ({group} and what is tied to it), so that "
+            "folds cannot be cut as asked. If they are nearly equal, raise --near; if it is --group, narrow it.[/]",
             soft_wrap=True,
         )
 
