@@ -70,7 +70,7 @@ def start_run(
         "recipe": recipe.to_dict(),
         "weights": weights,
         "manifest_sha256": manifest_hash(manifest),
-        "teachers": teachers.record(taught_by, recipe),
+        "teachers": teachers.record(taught_by, recipe, [] if overwrite else _taught(run)),
     }
     if run.settings.is_file() and not overwrite:
         _check_same(run, settings)
@@ -85,6 +85,13 @@ def start_run(
     write_aside(run.manifest, lambda aside: shutil.copyfile(manifest, aside))
     write_json(run.settings, {**settings, "versions": versions(), "started": time.strftime("%Y-%m-%d")})
     return run
+
+
+def _taught(run: Run) -> list[dict[str, str]]:
+    """The teachers of a training that is finished."""
+    run.load_state()
+    found: list[dict[str, str]] = read_settings(run).get("teachers", []) if run.state.finished else []
+    return found
 
 
 def _check_outside(folder: Path, *needed: Path | str) -> None:

@@ -46,8 +46,13 @@ class Teachers:
         return mean
 
 
-def record(paths: Sequence[Path], recipe: Recipe) -> list[dict[str, str]]:
+def record(paths: Sequence[Path], recipe: Recipe, before: Sequence[Mapping[str, str]] = ()) -> list[dict[str, str]]:
     """What a run's folder keeps of its teachers: where each stood, and the SHA-256 of its files.
+
+    Args:
+        paths: Of the teachers.
+        recipe: By which they are to teach.
+        before: What the folder of a finished run keeps: one of these needs its file no more.
 
     Raises:
         WeightsUnavailable: There is no such file.
@@ -58,7 +63,8 @@ def record(paths: Sequence[Path], recipe: Recipe) -> list[dict[str, str]]:
             f"teachers answer about pictures of {IMAGE_SIZE} px, and the recipe {recipe.name} has phases of "
             f"{', '.join(map(str, sizes))}: train by another first, then by distilled with --weights and --teacher"
         )
-    return [{"path": path.as_posix(), "sha256": _hash(path)} for path in paths]
+    gone = {one["path"]: one["sha256"] for one in before if not Path(one["path"]).is_file()}
+    return [{"path": (name := path.as_posix()), "sha256": gone.get(name) or _hash(path)} for path in paths]
 
 
 def hashes(settings: Mapping[str, Any]) -> list[str]:

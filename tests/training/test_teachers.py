@@ -101,6 +101,8 @@ def test_a_pupil_learns_what_its_teachers_say_and_a_run_goes_on_with_no_others(t
     fitting.fit(start(teacher), fold, fold)
     # The teacher says NORMAL of all; of these labels half are another.
     assert np.bincount(fold.classes).tolist() == [len(fold) // 2] * 2
+    teacher.unlink()
+    assert start(teacher).state.finished, "who has learnt needs the teacher no more"
     last = run.read_history()[-1]
     assert float(last["accuracy"]) == 1
     assert float(last["val_accuracy"]) == 0.5
