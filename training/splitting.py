@@ -79,7 +79,8 @@ def split(
         with progress("drawing the audit", len(found.paths())) as done:
             page = audit_page.write_audit(target, found, data, done)
         out.print(f"audit:   [bold]{page}[/]", soft_wrap=True)
-    out.print(f"next:    python -m training fit --task {task.name} --data {data}", soft_wrap=True)
+    named = "" if target == default_manifest(task) else f" --manifest {target}"
+    out.print(f"next:    python -m training fit --task {task.name} --data {data}{named}", soft_wrap=True)
 
 
 def _parse_ratios(text: str) -> tuple[float, float, float]:

@@ -106,6 +106,7 @@ def test_split_says_what_is_nearly_equal_and_what_leaks_and_writes_no_page_if_to
     assert "nearly equal, kept in one fold: 1 pairs of 2 pictures, 1 of them mirrored, 0 across classes" in done.stdout
     assert "the folder val: 1 of 1 pictures of NORMAL stand in train as well (0 equal, 1 nearly)" in done.stdout
     assert [path.name for path in (tmp_path / "cut").iterdir()] == ["first.csv"]
+    assert "next:    python -m training fit --task xray --data films --manifest cut/first.csv" in done.stdout
     folds = {row.split(",")[0]: row.split(",")[3] for row in (tmp_path / "cut/first.csv").read_text().splitlines()}
     assert folds["val/NORMAL/turned.png"] == folds["train/NORMAL/NORMAL3.png"]
 
