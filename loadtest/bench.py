@@ -83,6 +83,9 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         err.print(f"{path}: {error}", style="red", markup=False)
         raise typer.Exit(2) from error
+    if not all("sent_per_second" in point for point in report["open"].values()):
+        err.print(f"{path} was written by an older version: measure again", style="red", markup=False)
+        raise typer.Exit(2)
     return report
 
 

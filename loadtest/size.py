@@ -268,7 +268,8 @@ def main(
         assert load is not None
         needed = size(report, load, p95_ms, spare)
     except (OSError, ValueError, KeyError) as error:
-        err.print(f"{source}: {error}", style="red", markup=False)
+        told = f"it lacks {error}: written by an older version? measure again" if isinstance(error, KeyError) else error
+        err.print(f"{source}: {told}", style="red", markup=False)
         raise typer.Exit(2) from error
     cost = per_million(needed, per_day * pictures, price) if per_day and price else None
     if as_json:

@@ -169,15 +169,21 @@ def passed_over(task: Task, data: Path) -> dict[str, int]:
 
 
 def _folders(data: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Every folder below `data` with the names of its files; links to folders are followed, each folder once."""
-    seen = set()
-    for folder, below, names in os.walk(data, followlinks=True):
-        if (real := os.path.realpath(folder)) in seen:
-            below.clear()
-            continue
-        seen.add(real)
-        below.sort()
-        yield Path(folder), names
+    """Every folder below `data` with the names of its files: each once, and by a link only where nothing else leads."""
+    seen: set[str] = set()
+    waiting = [str(data)]
+    while waiting:
+        links = []
+        for start in waiting:
+            for folder, below, names in os.walk(start):
+                if (real := os.path.realpath(folder)) in seen:
+                    below.clear()
+                    continue
+                seen.add(real)
+                below.sort()
+                links += [path for path in (os.path.join(folder, name) for name in below) if os.path.islink(path)]
+                yield Path(folder), names
+        waiting = links
 
 
 def _walk(task: Task, data: Path, own: re.Pattern[str] | None) -> Iterator[ImageFile]:

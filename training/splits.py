@@ -17,7 +17,7 @@ from densescan.errors import InvalidImage
 from densescan.images import open_grey
 
 from .layouts import OFFICIAL_TEST, ImageFile
-from .manifest import Entry
+from .manifest import FOLDS, Entry
 from .near_duplicates import Fingerprint, Pair, fingerprint
 
 TRAINABLE = ("train", "val", "test")
@@ -104,7 +104,7 @@ def make_split(
         images: From `find_images`.
         hashes: Path to pixel hash; images without one are left out.
         pairs: Pictures that are nearly the same.
-        before: Pixel hash to fold in an earlier manifest, whose networks are to be trained further: a group of which
+        before: From `folds_before` of an earlier manifest, whose networks are to be trained further: a group of which
             one image was in ``train`` stays there, so that no network is measured on what it has seen. Others keep
             their fold (``val`` before ``test`` where they had both); only new groups are assigned.
         ratios: Shares of train, val and test; they must add up to 1.
@@ -132,6 +132,14 @@ def make_split(
             Entry(image.path, image.label, names[image.path], folds[image.path], hashes[image.path], duplicate_of)
         )
     return sorted(entries, key=lambda entry: entry.path), report
+
+
+def folds_before(entries: Sequence[Entry]) -> dict[str, str]:
+    """Fold of each pixel hash in an earlier manifest; of several, as after `holdout`, the first of `FOLDS`."""
+    first: dict[str, str] = {}
+    for entry in sorted(entries, key=lambda entry: FOLDS.index(entry.fold)):
+        first.setdefault(entry.sha256, entry.fold)
+    return first
 
 
 def _without_conflicts(images: Iterable[ImageFile], hashes: Mapping[str, str], report: SplitReport) -> list[ImageFile]:

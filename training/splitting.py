@@ -55,7 +55,7 @@ def split(
     with progress("reading images", len(images)) as done:
         scan = splits.scan_images(images, data, done)
     pairs = near_duplicates.find_pairs(scan.fingerprints, near) if near < 1 else []
-    before = {entry.sha256: entry.fold for entry in read_manifest(after, task.labels)} if after else None
+    before = splits.folds_before(read_manifest(after, task.labels)) if after else None
     if before is not None and not before.keys() & set(scan.hashes.values()):
         raise ManifestError(f"no picture of {after} stands below {data}: is it another data set's manifest?")
     readable = {image.label for image in images if image.path in scan.hashes}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from contextvars import copy_context
 from typing import Any, Final, TypeVar
 
 from ._pipeline import AHEAD, spoils_only
@@ -67,8 +68,9 @@ async def _each(items: Iterable[Item] | AsyncIterable[Item]) -> AsyncIterator[It
         for item in items:
             yield item
     else:  # the next of `frames` is decoded when it is taken: in a thread, so that the loop stays free
-        iterator = iter(items)
-        while (item := await asyncio.to_thread(next, iterator, _END)) is not _END:
+        iterator, loop = iter(items), asyncio.get_running_loop()
+        context = copy_context()  # one for all steps: what a generator sets in one of them it resets in another
+        while (item := await loop.run_in_executor(None, lambda: context.run(next, iterator, _END))) is not _END:
             yield item
 
 

@@ -63,7 +63,7 @@ def target(url: str, timeout_s: float) -> str:
     # The system's resolver takes no time limit, and may need minutes.
     looking_up = threading.Thread(target=lambda: found.append(_resolved(url)), name="densescan-names", daemon=True)
     looking_up.start()
-    looking_up.join(timeout_s)
+    looking_up.join(min(timeout_s, threading.TIMEOUT_MAX))
     if not found:
         raise ServerUnavailable(f"no server available at {url}: its names did not resolve within {timeout_s:.3g} s")
     if not found[0]:

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -160,3 +161,21 @@ def test_a_plain_iterator_is_advanced_beside_the_loop_and_a_list_is_not() -> Non
 
     assert asyncio.run(main()) < 0.3
     assert threading.get_ident() not in threads
+
+
+def test_an_iterator_may_set_a_context_variable_in_one_step_and_reset_it_in_another() -> None:
+    """As a tracer does that opens a span around all of them."""
+    span: ContextVar[str] = ContextVar("span", default="none")
+
+    def items() -> Iterator[int]:
+        token = span.set("open")
+        yield from range(3)
+        span.reset(token)
+
+    async def work(item: int) -> int:
+        return item
+
+    async def main() -> list[Any]:
+        return [outcome async for outcome in run_many(work, items(), 2)]
+
+    assert asyncio.run(main()) == [0, 1, 2]

@@ -127,6 +127,7 @@ def test_metadata_that_cannot_be_sent_is_named_and_its_value_is_not_shown(metada
 
 def test_a_list_of_servers_becomes_addresses_that_take_turns() -> None:
     assert target("gpu:8001", 5) == "gpu:8001"
+    assert target("127.0.0.1:8001,127.0.0.1:8002", 1e12).startswith("ipv4:")  # longer than a thread can wait
     assert target("dns:///gpu:8001", 5) == "dns:///gpu:8001"
     assert target("127.0.0.2:8001, 127.0.0.1:8002,", 5) == "ipv4:127.0.0.1:8002,127.0.0.2:8001"
     assert target("[::1]:8001,[::1]:8002", 5) == "ipv6:[::1]:8001,[::1]:8002"

@@ -106,6 +106,15 @@ class TestOneRun:
         shown = CliRunner().invoke(app, ["--read", str(path)])
         assert shown.exit_code == 0, shown.output
 
+    def test_one_that_lacks_the_rates_is_refused_in_a_line(self, report: dict[str, Any], tmp_path: Path) -> None:
+        path = tmp_path / "bench.json"
+        older = json.loads(json.dumps(report))
+        for point in older["open"].values():
+            del point["sent_per_second"]
+        path.write_text(json.dumps(older))
+        ran = CliRunner().invoke(_app(), ["--read", str(path)])
+        assert (ran.exit_code, isinstance(ran.exception, SystemExit)) == (2, True)
+
     def test_every_table_has_a_cell_for_every_head(self, report: dict[str, Any]) -> None:
         console = Console(record=True, width=200, file=io.StringIO())
         for rows in tables.all_rows(report):

@@ -84,7 +84,7 @@ def test_no_more_pixels_are_decoded_at_a_time_than_the_largest_picture_has(
     module: types.ModuleType, decoder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many cores the host has: a few files of a megabyte would take gigabytes otherwise."""
-    large, film, rare = picture(7000, 7000), picture(3000, 3000, "JPEG"), picture(100, 100, "TIFF")
+    large, film, rare = picture(7000, 7000), picture(3000, 3000, "JPEG"), picture(100, 100, "WEBP")
     watched = Watched({large: 49_000_000, film: 9_000_000, rare: module.AT_ONCE, b"no picture": module.AT_ONCE})
     monkeypatch.setattr(module, "preprocess", watched)
     answers = ask(decoder, large, *[film] * 6, rare, large, b"no picture", large)
@@ -143,6 +143,11 @@ def test_memory_is_given_back_and_not_kept_by_each_thread() -> None:
     done = subprocess.run(command, cwd=PROGRAM.parents[3], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 2 * 10 * 12
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "BMP", "GIF", "JPEG2000", "PPM"])
+def test_a_picture_counts_by_its_header(module: types.ModuleType, kind: str) -> None:
+    assert module.pixels(picture(300, 200, kind)) == 60_000
 
 
 def test_ordinary_pictures_are_decoded_all_at_once(

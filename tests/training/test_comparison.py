@@ -110,6 +110,11 @@ def test_two_networks_of_one_name_stay_two_rows(tmp_path: Path) -> None:
     one, other = (write_report(tmp_path / name, "served at x:8001", answers(spreads[name])) for name in spreads)
     assert len(comparison.load([one, other])) == 2
     assert len(comparison.load([one, one])) == 1
+    few = answers(0.9)
+    few.probabilities[0] = few.probabilities[0, ::-1]  # near on the mean, and yet another network's
+    near = write_report(tmp_path / "c", "served at x:8001", replace(few, corrupted_error=None))
+    measured = write_robustness(tmp_path / "d", "served at x:8001", ["blur"])
+    assert len(comparison.load([one, near])) == len(comparison.load([near, measured])) == 2
 
 
 def test_on_other_images_there_is_no_mean_corruption_error(tmp_path: Path) -> None:

@@ -128,6 +128,14 @@ def test_a_linked_set_is_read_and_a_link_in_a_circle_ends(tmp_path: Path) -> Non
     assert [image.path for image in layouts.find_images(XRAY, data)] == ["set/NORMAL/a.png", "set/PNEUMONIA/a.png"]
 
 
+def test_a_link_to_the_published_test_folder_does_not_take_its_place(tmp_path: Path) -> None:
+    for label in XRAY.labels:
+        save_noise(tmp_path / f"test/{label}/a.png", 0)
+        save_noise(tmp_path / f"train/{label}/a.png", 1)
+    (tmp_path / "held_out").symlink_to(tmp_path / "test", target_is_directory=True)
+    assert {image.split for image in layouts.find_images(XRAY, tmp_path)} == {"test", "train"}
+
+
 def test_a_group_pattern_that_matches_no_name_is_refused(tmp_path: Path) -> None:
     """Or every file would be a group of its own, and patients would stand in several folds."""
     for label in XRAY.labels:

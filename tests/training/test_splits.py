@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from densescan.tasks import XRAY
 from training import layouts, leakage, splits
 from training.layouts import ImageFile
-from training.manifest import of_fold
+from training.manifest import Entry, of_fold
 from training.near_duplicates import Pair
 
 from .conftest import save_noise
@@ -175,6 +175,15 @@ def test_only_new_groups_are_assigned_anew() -> None:
     folds = {entry.sha256: entry.fold for entry in entries}
     assert {digest: folds[digest] for digest in before} == before
     assert {folds[digest] for digest in set(folds) - set(before)} == set(splits.TRAINABLE)
+
+
+def test_a_picture_that_was_trained_on_stays_so_whatever_fold_an_equal_one_was_held_out_to() -> None:
+    entries = [
+        Entry("a.png", "PNEUMONIA", "p1", "train", "same"),
+        Entry("b.png", "PNEUMONIA", "p1", "test", "same", "a.png"),
+        Entry("c.png", "PNEUMONIA", "p2", "val", "other"),
+    ]
+    assert splits.folds_before(entries) == splits.folds_before(entries[::-1]) == {"same": "train", "other": "val"}
 
 
 def test_of_two_folds_of_before_validation_comes_before_test() -> None:

@@ -27,6 +27,9 @@ Picture = npt.NDArray[np.uint8]
 AT_ONCE = MAX_PIXELS
 """Pixels that one process decodes at a time, in some ten bytes each: a dozen films, or one of the largest pictures."""
 
+HEADED = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "JPEG2000", "PPM")
+"""Formats of which Pillow opens the header alone; for a WebP it sets memory aside at once."""
+
 _M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 
 
@@ -85,12 +88,12 @@ class Pixels:
 
 
 def pixels(file: bytes) -> int:
-    """How many a picture has, by its header; as many as the largest where that is not known, as of rare formats."""
+    """How many a picture has, by its header; as many as the largest where that is not known, as of WebP."""
     try:
         if is_dicom(file):
             width, height = DicomFile.open(file, "").size
         else:
-            with Image.open(io.BytesIO(file), formats=("JPEG", "PNG")) as image:
+            with Image.open(io.BytesIO(file), formats=HEADED) as image:
                 width, height = image.size
     except Exception:  # what is damaged, decoding says
         return AT_ONCE
