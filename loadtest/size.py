@@ -136,10 +136,9 @@ def recorded(text: str) -> dict[str, Any]:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if share := re.fullmatch(r"(\d+)%", cells[0]):
             failures = {"refused": int(cells[-1])} if int(cells[-1]) else {}
-            p95 = {"p95": float(cells[5])}
             points[f"{int(share[1]) / 100:g}"] = {
                 "sent_per_second": float(cells[2]),
-                "latency_ms": p95,
+                "latency_ms": {"p95": float(cells[5])},
                 "failures": failures,
             }
     return {

@@ -65,16 +65,19 @@ def start_run(
         ValueError: The recipe trains at sizes that no teacher can be asked about.
     """
     run = Run(folder)
+    resumed = run.settings.is_file() and not overwrite
+    if resumed:
+        run.load_state()
+    taught: list[dict[str, str]] = read_settings(run).get("teachers", []) if run.state.finished else []
     settings: dict[str, Any] = {
         "task": task.name,
         "recipe": recipe.to_dict(),
         "weights": weights,
         "manifest_sha256": manifest_hash(manifest),
-        "teachers": teachers.record(taught_by, recipe, [] if overwrite else _taught(run)),
+        "teachers": teachers.record(taught_by, recipe, taught),
     }
-    if run.settings.is_file() and not overwrite:
+    if resumed:
         _check_same(run, settings)
-        run.load_state()
         _check_weights(run, weights)
         return run
     settings["weights_sha256"] = network.weights_hash(weights)  # before anything is deleted for nothing
@@ -85,13 +88,6 @@ def start_run(
     write_aside(run.manifest, lambda aside: shutil.copyfile(manifest, aside))
     write_json(run.settings, {**settings, "versions": versions(), "started": time.strftime("%Y-%m-%d")})
     return run
-
-
-def _taught(run: Run) -> list[dict[str, str]]:
-    """The teachers of a training that is finished."""
-    run.load_state()
-    found: list[dict[str, str]] = read_settings(run).get("teachers", []) if run.state.finished else []
-    return found
 
 
 def _check_outside(folder: Path, *needed: Path | str) -> None:

@@ -68,33 +68,28 @@ def test_the_command_writes_another_manifest_and_says_what_is_next(tmp_path: Pat
     assert f"fit --task xray --manifest {target}" in result.output.replace("\n", "")
 
 
-def test_slices_are_held_out_by_how_their_files_store_grey(tmp_path: Path) -> None:
+def without_grey_slices(folder: Path, *slices: tuple[str, str]) -> tuple[dict[str, str], str]:
+    """Slices of a mode and a group each, from which the command holds the grey ones out: their folds, what it said."""
     entries = []
-    for number, mode in enumerate(("L", "RGB", "RGB")):
+    (folder / "glioma").mkdir()
+    for number, (mode, group) in enumerate(slices):
         name = f"glioma/{number}.png"
-        (tmp_path / "glioma").mkdir(exist_ok=True)
-        Image.new(mode, (4, 4)).save(tmp_path / name)
-        entries.append(Entry(name, "glioma", name, "train", ""))
-    write_manifest(tmp_path / "all.csv", entries)
-    words = ("holdout", "--task", "mri", "--data", tmp_path, "--manifest", tmp_path / "all.csv")
-    more = ("--family", "stored grey", "--out", tmp_path / "m.csv")
-    result = CliRunner().invoke(app, list(map(str, (*words, *more))))
+        Image.new(mode, (4, 4)).save(folder / name)
+        entries.append(Entry(name, "glioma", group, "train", ""))
+    write_manifest(folder / "all.csv", entries)
+    words = ("holdout", "--task", "mri", "--data", folder, "--manifest", folder / "all.csv")
+    result = CliRunner().invoke(app, list(map(str, (*words, "--family", "stored grey", "--out", folder / "m.csv"))))
     assert result.exit_code == 0, result.output
-    assert [entry.fold for entry in read_manifest(tmp_path / "m.csv", ("glioma",))] == ["test", "train", "train"]
+    return {entry.path: entry.fold for entry in read_manifest(folder / "m.csv", ("glioma",))}, result.output
+
+
+def test_slices_are_held_out_by_how_their_files_store_grey(tmp_path: Path) -> None:
+    folds, _ = without_grey_slices(tmp_path, ("L", "a"), ("RGB", "b"), ("RGB", "c"))
+    assert list(folds.values()) == ["test", "train", "train"]
 
 
 def test_a_slice_that_is_nearly_equal_to_one_held_out_is_not_trained_on(tmp_path: Path) -> None:
     """Slices are grouped because they are alike, not by a number that two patients may share."""
-    entries = []
-    for number, (mode, group) in enumerate((("L", "twins"), ("RGB", "twins"), ("RGB", "another"))):
-        name = f"glioma/{number}.png"
-        (tmp_path / "glioma").mkdir(exist_ok=True)
-        Image.new(mode, (4, 4)).save(tmp_path / name)
-        entries.append(Entry(name, "glioma", group, "train", ""))
-    write_manifest(tmp_path / "all.csv", entries)
-    words = ("holdout", "--task", "mri", "--data", tmp_path, "--manifest", tmp_path / "all.csv")
-    result = CliRunner().invoke(app, list(map(str, (*words, "--family", "stored grey", "--out", tmp_path / "m.csv"))))
-    assert result.exit_code == 0, result.output
-    assert "images of other families in its groups, left out: 1" in result.output
-    left = {entry.path: entry.fold for entry in read_manifest(tmp_path / "m.csv", ("glioma",))}
-    assert left == {"glioma/0.png": "test", "glioma/2.png": "train"}
+    folds, said = without_grey_slices(tmp_path, ("L", "twins"), ("RGB", "twins"), ("RGB", "another"))
+    assert "images of other families in its groups, left out: 1" in said
+    assert folds == {"glioma/0.png": "test", "glioma/2.png": "train"}
