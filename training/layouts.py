@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,7 +112,12 @@ def domain_of(path: str) -> str:
 
 def is_official(path: str) -> bool:
     """Whether a path relative to the data folder leads through a published test folder."""
-    return any(part.lower() in OFFICIAL_TEST for part in path.split("/")[:-2])
+    return _published(path.split("/")[:-2]) is not None
+
+
+def _published(folders: Iterable[str]) -> str | None:
+    """The first of some folders that was published as a test set, in lower case."""
+    return next((name for folder in folders if (name := folder.lower()) in OFFICIAL_TEST), None)
 
 
 def names_tell_patients(task: Task) -> bool:
@@ -192,8 +197,8 @@ def _walk(task: Task, data: Path, own: re.Pattern[str] | None) -> Iterator[Image
         label = labels.get(folder.name.lower())
         if label is None:
             continue
-        above = [part.lower() for part in folder.relative_to(data).parts[:-1]]
-        split = next((part for part in above if part in OFFICIAL_TEST), above[-1] if above else "")
+        above = folder.relative_to(data).parts[:-1]
+        split = _published(above) or (above[-1].lower() if above else "")
         for name in names:
             file = folder / name
             if file.suffix.lower() in SUFFIXES and not name.startswith("."):
