@@ -9,6 +9,7 @@ import pytest
 
 from densescan.tasks import IMAGE_SIZE, MRI, TASKS, XRAY, Task
 from server.embedded import DEFAULT_REPOSITORY
+from training.explain_check import newest_version
 from training.exporting import read_card
 from training.recipes import ORIGINAL, RECIPES, Recipe, changed, get_recipe
 
@@ -71,8 +72,7 @@ def test_recipes_are_compared_by_what_the_release_is_trained_by_only_shorter(tas
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))
 def test_the_network_that_ships_was_trained_by_a_recipe_that_is_here(task: Task) -> None:
-    newest = max((DEFAULT_REPOSITORY / task.classifier).glob("[0-9]*"), key=lambda folder: int(folder.name))
-    trained = Recipe.from_dict(read_card(newest)["recipe"])
+    trained = Recipe.from_dict(read_card(newest_version(DEFAULT_REPOSITORY, task, task.classifier))["recipe"])
     recipe = get_recipe(trained.name, task)
     assert replace(trained, precision=recipe.precision) == recipe  # which a processor decides
 
