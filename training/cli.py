@@ -28,7 +28,7 @@ app = typer.Typer(
     "Look at runs/xray/audit.html before training: it shows what repeats in the images, and what would leak.\n\n"
     "The recipe release is how the released networks were trained: minutes on a GPU (KERAS_BACKEND=torch), a night on "
     "two cores. scratch is its smaller sister, half an hour on two cores; to go on from an installed network "
-    "instead, add --weights model_repository/xray_densenet121/2/model.savedmodel; to only see that everything runs, "
+    "instead, add --weights model_repository/xray_densenet121/4/model.savedmodel; to only see that everything runs, "
     "take --recipe smoke. Interrupted, the same command goes on.",
     no_args_is_help=True,
     add_completion=False,

@@ -10,7 +10,10 @@ import pytest
 from densescan.phantoms import draw_phantom
 from densescan.preprocessing import preprocess_grey
 from densescan.tasks import MRI, XRAY
+from server.embedded import DEFAULT_REPOSITORY
 from training import network, predictors
+from training.explain_check import newest_version
+from training.exporting import SAVED_MODEL
 from training.network import WeightsUnavailable
 
 
@@ -87,7 +90,7 @@ def test_a_weights_file_is_taken_and_a_wrong_one_refused(classifier: keras.Model
         network.build_classifier(XRAY, size=64, weights=str(tmp_path / "none.keras"))
 
 
-INSTALLED = Path(__file__).resolve().parents[2] / "model_repository" / XRAY.classifier / "1" / "model.savedmodel"
+INSTALLED = newest_version(DEFAULT_REPOSITORY, XRAY, XRAY.classifier) / SAVED_MODEL
 
 
 @pytest.mark.slow
