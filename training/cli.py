@@ -26,10 +26,10 @@ app = typer.Typer(
     "  python -m training evaluate --task xray --data chest_xray --fold val\n\n"
     "  python -m training export   --task xray --data chest_xray\n\n"
     "Look at runs/xray/audit.html before training: it shows what repeats in the images, and what would leak.\n\n"
-    "The recipe release is how the released networks were trained: minutes on a GPU (KERAS_BACKEND=torch), a night on "
-    "two cores. scratch is its smaller sister, half an hour on two cores; to go on from an installed network "
-    "instead, add --weights model_repository/xray_densenet121/4/model.savedmodel; to only see that everything runs, "
-    "take --recipe smoke. Interrupted, the same command goes on.",
+    "The recipe release, or longer, and then distilled is how the released networks were trained: minutes on a GPU "
+    "(KERAS_BACKEND=torch), a night on two cores. scratch is a smaller sister, half an hour on two cores; to go on "
+    "from an installed network instead, add --weights model_repository/xray_densenet121/4/model.savedmodel; to only "
+    "see that everything runs, take --recipe smoke. Interrupted, the same command goes on.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",

@@ -4,7 +4,7 @@
 |-----------|------------------|-------------------------------------------------------------------------------------|
 | original  | ImageNet weights | the published report's training: the head, then the top half of the backbone        |
 | scratch   | random weights   | progressive resizing, stronger augmentation; needs nothing to download              |
-| release   | random weights   | what the released networks were trained by: longer, images mixed; wants a GPU       |
+| release   | random weights   | what the released networks went through first: longer, images mixed; wants a GPU    |
 | longer    | random weights   | release, twice as long                                                              |
 | distilled | --weights        | a trained network learns the mean answer of one or more (`--teacher`)               |
 | short     | random weights   | a sixth of `release`, to compare recipes by                                         |
@@ -258,8 +258,8 @@ _SCRATCH_MRI = replace(
 
 
 # KERAS_BACKEND=torch python -m training fit --task xray|mri --recipe release
-# What the released networks were trained by, from random weights: on a GPU, seven minutes for both at once, up to the
-# last phase, which two CPU cores did in half an hour each. On CPU cores alone it takes a night.
+# What the released networks were trained by at first, from random weights: on a GPU, seven minutes for both at once,
+# up to the last phase, which two CPU cores did in half an hour each. On CPU cores alone it takes a night.
 RELEASE = Recipe(
     name="release",
     weights="none",
@@ -311,9 +311,10 @@ def _distilled(release: Recipe) -> Recipe:
 # validation the mean over a picture and its mirror image is better for slices, and not for films.
 def _distilled_xray(release: Recipe) -> Recipe:
     recipe = _distilled(release)
+    (fine,) = recipe.phases
     return replace(
         recipe,
-        phases=tuple(replace(phase, epochs=4, patience=4, trainable="top_half") for phase in recipe.phases),
+        phases=(replace(fine, epochs=4, patience=4, trainable="top_half"),),
         augmentation=replace(release.augmentation, rotation=10, shift=0.05, zoom=0.1, stretch=0.07),
         mirrored_teachers=False,
     )
