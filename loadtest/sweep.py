@@ -37,7 +37,7 @@ from .server_side import Counters
 from .tables import Rows, table
 from .ways import Load, Target, served_files
 
-CALLERS = (1, 2, 4, 16)
+CALLERS = (1, 2, 4, 16, 32)
 PLOT = "tuning.svg"
 
 
@@ -54,7 +54,7 @@ class Setting:
         pinning: Whether each thread is tied to a core.
         hint: OpenVINO's PERFORMANCE_HINT.
         largest: Largest batch.
-        preferred: Sizes of batch that are sent off as soon as they are full.
+        preferred: Sizes of batch that are sent off as soon as they are full; empty: none.
         compiled: Sizes of batch that the network is compiled for; empty: any.
     """
 
@@ -83,6 +83,8 @@ class Setting:
             config.dynamic_batching.preferred_batch_size[:] = self.preferred
         if self.largest is not None:
             config.max_batch_size = self.largest
+            sizes = [size for size in config.dynamic_batching.preferred_batch_size if size <= self.largest]
+            config.dynamic_batching.preferred_batch_size[:] = sizes
             for warmup in config.model_warmup:
                 warmup.batch_size = min(warmup.batch_size, self.largest)
         parameters = {
@@ -114,7 +116,9 @@ SETTINGS: dict[str, Setting] = {
     "threads pinned": Setting(pinning=True),
     "hint THROUGHPUT": Setting(hint="THROUGHPUT"),
     "batches of 8 at most": Setting(largest=8),
+    "no size preferred": Setting(preferred=()),
     "batches of 4 preferred": Setting(preferred=(4,)),
+    "batches of 4 or 8 preferred": Setting(preferred=(4, 8)),
     "batches of 4 or 16 preferred": Setting(preferred=(4, 16)),
     "batches of 2, 4 or 8 preferred": Setting(preferred=(2, 4, 8)),
     "three instances": Setting(instances=3, shared_threads=1),
@@ -127,6 +131,7 @@ WHY = {
     "compiled for 1": "other batches are run one picture at a time",
     "one instance": "a request that comes between two batches can lie for half a second",
     "one at a time, every core": "an instance waits until no other computes",
+    "no size preferred": "an instance takes all that waits, up to 16, also where it must run the last ones one by one",
     "two at once, every core each": "an inference in company has as many threads as one alone",
 }
 """What there is to know about a setting, besides its name."""
@@ -206,10 +211,12 @@ def rows(points: Points) -> Rows:
         cells = []
         for rounds in by_callers.values():
             rate = Spread.of([point.per_second for point in rounds])
-            ms, batch = median([point.median_ms for point in rounds]), median([point.mean_batch for point in rounds])
-            cells.append(f"{rate:.0f}; {ms:.1f} ms; {batch:.1f}")
+            ms, p99, batch = (
+                median([getattr(point, name) for point in rounds]) for name in ("median_ms", "p99_ms", "mean_batch")
+            )
+            cells.append(f"{rate:.0f}; {ms:.1f}, {p99:.0f} ms; {batch:.1f}")
         lines.append((name, *cells))
-    return Rows("Pictures/s (middle half); median ms; mean batch", heads, tuple(lines))
+    return Rows("Pictures/s (middle half); median and 99th percentile; mean batch", heads, tuple(lines))
 
 
 def _callers(number: int) -> str:

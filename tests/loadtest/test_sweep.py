@@ -57,7 +57,7 @@ def test_the_table_and_the_plot_have_every_setting(tmp_path: Path) -> None:
     }
     rows = sweep.rows(points)
     assert [cells[0] for cells in rows.cells] == ["a", "b"]
-    assert rows.cells[0][1] == "101 (100 to 102); 10.0 ms; 2.0"
+    assert rows.cells[0][1] == "101 (100 to 102); 10.0, 20 ms; 2.0"
     sweep.draw(points, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
 

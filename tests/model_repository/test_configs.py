@@ -116,6 +116,14 @@ def test_every_model_is_warm_at_one_and_at_the_largest_batch(model: str, profile
         assert sorted(warmup.batch_size for warmup in found.model_warmup) == [1, MAX_BATCH_SIZE]
 
 
+@each_task
+def test_on_a_cpu_a_full_batch_is_of_sizes_that_the_network_is_compiled_for(task: Task) -> None:
+    served = config(task.classifier, "cpu")
+    compiled = [int(size) for size in served.parameters["FIXED_BATCH_SIZES"].string_value.split(",")]
+    preferred = list(served.dynamic_batching.preferred_batch_size)
+    assert preferred == list(range(max(compiled), MAX_BATCH_SIZE + 1, max(compiled)))
+
+
 @each_network
 def test_each_profile_has_its_backend_and_file(model: str) -> None:
     gpu, cpu = config(model, "gpu"), config(model, "cpu")
