@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from server import EmbeddedTriton, ServerStartError
 from server.repository import Profile, read_repository
@@ -14,6 +15,10 @@ from server.repository import Profile, read_repository
 ROOT = Path(__file__).resolve().parent.parent
 MODEL_REPOSITORY = ROOT / "model_repository"
 DEFAULT_DATA = ROOT.parent / "shared" / "data"
+
+# A machine that is busy with something else for a moment has shown nothing about the code.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def _serve(profile: Profile) -> Iterator[EmbeddedTriton]:

@@ -59,7 +59,7 @@ def test_the_default_size_is_that_of_the_picture_as_it_was_given() -> None:
     assert explanation.heatmap_at().shape == (1500, 2000)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(hnp.arrays(np.float32, (7, 7), elements=st.floats(0, 1, width=32)), st.integers(32, 400), st.integers(32, 400))
 def test_the_enlarged_map_stays_within_0_and_1_and_near_its_mean(heatmap: np.ndarray, width: int, height: int) -> None:
     large = explain(heatmap).heatmap_at((width, height))

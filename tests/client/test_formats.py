@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
@@ -261,7 +261,7 @@ def test_memory_stays_flat_over_many_mixed_calls() -> None:
 
 # Anything at all
 
-BOUNDED = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+BOUNDED = settings(max_examples=150)
 DICOMS = [
     dicom_files.saved(dicom_files.dataset(WIDE[::4, ::4], bits=12, WindowCenter=2048, WindowWidth=4096)),
     dicom_files.saved(dicom_files.as_jpeg(FILM.resize((64, 64)))),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -317,7 +317,7 @@ def test_decoding_in_threads_leaves_the_warning_filters_alone() -> None:
     assert list(warnings.filters) == before
 
 
-FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FUZZ = settings(max_examples=60)
 
 
 def decodes_or_is_refused(data: bytes) -> None:

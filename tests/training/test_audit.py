@@ -146,7 +146,7 @@ def test_less_and_less_is_left_as_the_correlation_rises(found: Audit) -> None:
     assert counts == sorted(counts)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.lists(
         st.tuples(st.integers(0, 30), st.integers(0, 30), st.floats(0.8, 1)).filter(lambda pair: pair[0] < pair[1]),

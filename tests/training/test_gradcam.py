@@ -170,7 +170,7 @@ def test_of_equally_probable_classes_the_first_is_explained() -> None:
 _NUMBERS = st.floats(-4, 4, width=32).map(lambda value: 0.0 if abs(value) < 1e-3 else value)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_a_map_lies_in_0_to_1_reaches_1_or_is_empty_and_ignores_the_scale(data: st.DataObject) -> None:
     def draw(*shape: int) -> np.ndarray:

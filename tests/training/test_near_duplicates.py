@@ -51,7 +51,7 @@ PICTURES = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     PICTURES,
     st.booleans(),
@@ -70,7 +70,7 @@ def test_a_copy_is_found_however_it_was_stored(
     # A chest or a head nearly mirrors itself: which of the two it resembles more is only certain for textures.
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 2**20), st.booleans())
 def test_a_mirrored_copy_is_called_so_and_another_is_not(seed: int, mirror: bool) -> None:
     grey = texture(seed)
@@ -78,7 +78,7 @@ def test_a_mirrored_copy_is_called_so_and_another_is_not(seed: int, mirror: bool
     assert pair.mirrored is mirror
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 2**20), st.integers(0, 2**20))
 def test_different_pictures_are_no_pair(first: int, second: int) -> None:
     assert bool(pairs_of(texture(first), texture(second))) is (first == second)

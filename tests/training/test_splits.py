@@ -24,7 +24,7 @@ def image(path: str, group: str, label: str = "NORMAL", split: str = "train") ->
     return ImageFile(path, label, split, group)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 20)), min_size=1, max_size=60), st.integers(0, 3))
 def test_no_patient_and_no_picture_is_in_two_folds(members: list[tuple[int, int]], seed: int) -> None:
     images = [image(f"{place}.png", f"patient{patient}") for place, (patient, _) in enumerate(members)]
@@ -125,7 +125,7 @@ def members_and_pairs(draw: st.DrawFn) -> tuple[list[ImageFile], dict[str, str],
 SETS = st.composite(members_and_pairs)()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(SETS, st.integers(0, 3))
 def test_nearly_equal_pictures_are_in_one_fold_and_one_group(
     drawn: tuple[list[ImageFile], dict[str, str], list[Pair]], seed: int
@@ -143,7 +143,7 @@ def test_nearly_equal_pictures_are_in_one_fold_and_one_group(
     assert len(folds) == len({(group, fold == "official") for group, fold in folds})
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(SETS, SETS, st.integers(0, 3))
 def test_what_was_trained_on_before_is_never_measured_on(
     drawn: tuple[list[ImageFile], dict[str, str], list[Pair]],
