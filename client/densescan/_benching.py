@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import Counter
@@ -54,7 +55,8 @@ def measure(client: Client, task: Task, image: ImageSource, *, callers: int, sec
     start = time.perf_counter()
 
     def call() -> None:
-        while (begin := time.perf_counter()) < start + seconds:
+        while True:  # once at least, however late the thread begins
+            begin = time.perf_counter()
             try:
                 client.classify(task, image)
             except DensescanError as error:
@@ -64,6 +66,8 @@ def measure(client: Client, task: Task, image: ImageSource, *, callers: int, sec
             else:
                 with lock:
                     times.append(time.perf_counter() - begin)
+            if time.perf_counter() >= start + seconds:
+                break
 
     threads = [threading.Thread(target=call, name="densescan-bench") for _ in range(callers)]
     for thread in threads:
@@ -87,6 +91,7 @@ def measure_many(client: Client, task: Task, image: ImageSource, *, callers: int
     answered = 0
 
     def pictures() -> Iterator[ImageSource]:
+        yield from itertools.repeat(image, callers)
         while time.perf_counter() < start + seconds:
             yield image
 

@@ -203,15 +203,18 @@ class AsyncClient(ClientBase):
     async def wait_until_ready(self, timeout_s: float = 60.0, *, metadata: Mapping[str, str] | None = None) -> None:
         """Return as soon as the server is ready; see `Client.wait_until_ready`."""
         deadline = Deadline(check_timeout(timeout_s))
+        cause: DensescanError | None = None
         while True:
-            cause = None
             try:
                 if await self._ask_ready(Deadline(*self._terms(min(self.timeout_s, deadline.remaining_s()), metadata))):
                     return
+                cause = None
             except ClientClosed:
                 raise
             except DensescanError as error:
-                cause = error
+                # The last attempt may have been cut short: then the one before it knows more.
+                if cause is None or deadline.remaining_s() > _POLL_S:
+                    cause = error
             if deadline.remaining_s() <= _POLL_S:
                 raise ServerUnavailable(f"the server at {self.url} was not ready within {timeout_s:g} s") from cause
             await asyncio.sleep(_POLL_S)

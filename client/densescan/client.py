@@ -288,15 +288,18 @@ class Client(ClientBase):
             ServerUnavailable: It was not ready in time.
         """
         deadline = Deadline(check_timeout(timeout_s))
+        cause: DensescanError | None = None
         while True:
-            cause = None
             try:
                 if self._ask_ready(Deadline(*self._terms(min(self.timeout_s, deadline.remaining_s()), metadata))):
                     return
+                cause = None
             except ClientClosed:
                 raise
             except DensescanError as error:
-                cause = error
+                # The last attempt may have been cut short: then the one before it knows more.
+                if cause is None or deadline.remaining_s() > _POLL_S:
+                    cause = error
             if deadline.remaining_s() <= _POLL_S:
                 raise ServerUnavailable(f"the server at {self.url} was not ready within {timeout_s:g} s") from cause
             time.sleep(_POLL_S)

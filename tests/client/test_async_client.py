@@ -89,8 +89,27 @@ def test_status_and_readiness_are_those_of_the_other_client(fake: FakeTriton) ->
     with pytest.raises(ServerUnavailable, match="not ready within"):
         run(lambda client: client.wait_until_ready(0.3), fake.url)
     with pytest.raises(ServerUnavailable, match="not ready within") as caught:
-        run(lambda client: client.wait_until_ready(0.3), "127.0.0.1:9")
+        run(lambda client: client.wait_until_ready(2), "127.0.0.1:9")
     assert "nothing listens there" in str(caught.value.__cause__)
+
+
+def test_a_last_attempt_that_is_cut_short_does_not_hide_what_came_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = ServerUnavailable("nothing listens there")
+    errors = iter([first])
+
+    async def work(client: AsyncClient) -> None:
+        async def ask(deadline: Any) -> bool:
+            error = next(errors, None)
+            if error is None:
+                await asyncio.sleep(deadline.remaining_s())
+            raise error or ServerUnavailable("nobody answers")
+
+        monkeypatch.setattr(client, "_ask_ready", ask)
+        await client.wait_until_ready(0.5)
+
+    with pytest.raises(ServerUnavailable, match="not ready within") as caught:
+        run(work, "127.0.0.1:9")
+    assert caught.value.__cause__ is first
 
 
 @pytest.mark.parametrize(
@@ -123,9 +142,13 @@ def test_wrong_arguments_are_refused_before_anything_is_sent(fake: FakeTriton, p
 
 
 def test_a_slow_server_is_a_deadline_exceeded(fake: FakeTriton, pixels: Pixels) -> None:
-    fake.on_infer = fake.hang
+    async def work(client: AsyncClient) -> None:
+        await client.status(timeout_s=20)  # connecting has its own time
+        fake.on_infer = fake.hang
+        await client.classify_xray(pixels, timeout_s=0.3)
+
     with pytest.raises(DeadlineExceeded, match=r"within 0.3 s"):
-        run(lambda client: client.classify_xray(pixels, timeout_s=0.3), fake.url)
+        run(work, fake.url)
 
 
 def test_nobody_there_is_an_unavailable_server(pixels: Pixels) -> None:
@@ -158,22 +181,28 @@ def test_many_come_back_in_order_from_lists_and_from_streams(fake: FakeTriton, f
 
 
 def test_as_completed_the_slowest_comes_last(fake: FakeTriton, pixels: Pixels) -> None:
-    turns = iter(range(100))
-    lock = threading.Lock()
+    dark = pixels // 4
+    released = threading.Event()
 
-    def first_is_slow(request: Any, context: Any) -> Any:
-        with lock:
-            turn = next(turns)
-        time.sleep(0.4 if turn == 0 else 0)
-        return answer([1 - turn / 10, turn / 10])
+    def dark_is_slow(request: Any, context: Any) -> Any:
+        if max(request.raw_input_contents[0]) > 128:
+            return answer([0.2, 0.8])
+        released.wait(10)
+        return answer([1, 0])
 
-    fake.on_infer = first_is_slow
+    fake.on_infer = dark_is_slow
 
-    async def work(client: AsyncClient) -> list[Any]:
-        many = client.classify_many("xray", [pixels] * 4, in_flight=4, ordered=False, threshold=0.5)
-        return [result async for result in many]
+    async def work(client: AsyncClient) -> list[str]:
+        labels: list[str] = []
+        pictures = [dark, pixels, pixels, pixels]
+        async for result in client.classify_many("xray", pictures, in_flight=4, ordered=False, threshold=0.5):
+            assert isinstance(result, Classification)
+            labels.append(result.label)
+            if len(labels) == 3:
+                released.set()
+        return labels
 
-    assert run(work, fake.url)[-1].probabilities["PNEUMONIA"] == pytest.approx(0)
+    assert run(work, fake.url, timeout_s=15) == ["PNEUMONIA"] * 3 + ["NORMAL"]
 
 
 def test_endless_pictures_are_read_as_they_are_needed_and_dropped_on_leaving(fake: FakeTriton, pixels: Pixels) -> None:
@@ -290,27 +319,36 @@ def test_a_client_of_another_loop_says_so(fake: FakeTriton) -> None:
         asyncio.run(use())
 
 
-def test_decoding_leaves_the_loop_free(fake: FakeTriton, tmp_path: Path) -> None:
+def test_decoding_leaves_the_loop_free(fake: FakeTriton, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from densescan import _protocol
     from densescan.phantoms import draw_phantom
 
     path = tmp_path / "large.png"
     draw_phantom("xray", size=512).resize((5000, 5000)).save(path, compress_level=1)
+    ticks = 0
+    decoded: list[tuple[int, int]] = []
+    load = _protocol.load
 
-    async def work(client: AsyncClient) -> float:
-        longest, last = 0.0, time.perf_counter()
+    def watched(image: Any, options: Any) -> Any:
+        before = ticks
+        loaded = load(image, options)
+        decoded.append((threading.get_ident(), ticks - before))
+        return loaded
+
+    monkeypatch.setattr(_protocol, "load", watched)
+
+    async def work(client: AsyncClient) -> None:
+        nonlocal ticks
         task = asyncio.ensure_future(client.classify_xray(path))
         while not task.done():
             await asyncio.sleep(0.005)
-            now = time.perf_counter()
-            longest, last = max(longest, now - last), now
+            ticks += 1
         await task
-        return longest
 
-    async def warm(client: AsyncClient) -> float:
-        await client.is_ready()
-        return await work(client)
-
-    assert run(warm, fake.url) < 0.25
+    run(work, fake.url, timeout_s=15)
+    ((thread, meanwhile),) = decoded
+    assert thread != threading.get_ident()
+    assert meanwhile >= 1
 
 
 def test_no_thread_or_task_is_left_behind(fake: FakeTriton, pixels: Pixels) -> None:

@@ -206,10 +206,12 @@ def test_bench_measures_each_number_of_callers(fake: FakeTriton, film_path: Path
     done = run("bench", "xray", "-c", 1, "-c", 3, "--seconds", 0.3, "--json", url=fake.url)
     assert done.exit_code == 0, done.output
     one, three = map(json.loads, done.stdout.splitlines())
-    assert (one["callers"], three["callers"], one["failed"]) == (1, 3, {})
-    assert one["images_per_s"] > 5
+    assert [(each["callers"], each["failed"]) for each in (one, three)] == [(1, {}), (3, {})]
+    answered = [each["images_per_s"] * each["seconds"] for each in (one, three)]
+    assert answered[0] > 0.99
+    assert answered[1] > 2.99
     assert 0 < one["p50_ms"] <= one["p95_ms"] <= one["p99_ms"]
-    assert len(fake.asked("ModelInfer")) >= (one["images_per_s"] + three["images_per_s"]) * 0.3 - 2
+    assert len(fake.asked("ModelInfer")) == pytest.approx(sum(answered) + 2, abs=1e-6)  # two that are not counted
     table = run("bench", "mri", film_path, "-c", 2, "--seconds", 0.1, url=fake.url)
     assert "images/s" in table.stdout
 
@@ -219,7 +221,7 @@ def test_bench_measures_batches_beside_single_calls(fake: FakeTriton) -> None:
     assert done.exit_code == 0, done.output
     single, many = map(json.loads, done.stdout.splitlines())
     assert [(each["way"], each["callers"]) for each in (single, many)] == [("single", 3), ("many", 3)]
-    assert many["images_per_s"] > 5
+    assert many["images_per_s"] > 0
     assert many["p50_ms"] is None
     answered = (single["images_per_s"] * single["seconds"]) + (many["images_per_s"] * many["seconds"])
     assert len(fake.asked("ModelInfer")) == pytest.approx(answered + 2, abs=1e-6)

@@ -3,11 +3,14 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextvars import ContextVar
+from typing import Any
 
 import pytest
 
+from densescan import _pipeline
 from densescan._pipeline import AHEAD, run_many
 from densescan.errors import ClientClosed, InvalidImage, Overloaded
 
@@ -31,60 +34,82 @@ def test_an_error_takes_the_place_of_its_own_item_only() -> None:
     assert isinstance(second, InvalidImage)
 
 
-def test_endless_items_are_taken_only_as_far_as_needed() -> None:
-    hold = threading.Event()
+@pytest.mark.parametrize(("ordered", "ahead"), [(True, AHEAD * 3), (False, 3)])
+def test_endless_items_are_taken_only_as_far_as_needed(ordered: bool, ahead: int) -> None:
+    hold, taken = threading.Event(), 0
+
+    def items() -> Iterator[int]:
+        nonlocal taken
+        while True:
+            taken += 1
+            if taken == ahead:
+                threading.Timer(0.2, hold.set).start()  # time to take too many
+            yield taken - 1
 
     def work(item: int) -> int:
-        if item == 0:
-            hold.wait(5)
+        hold.wait(10)
         return item
 
-    taken = itertools.count()
-    results = run_many(work, taken, 3)
-    threading.Timer(0.2, hold.set).start()
-    assert next(results) == 0
-    assert next(taken) == AHEAD * 3
+    results = run_many(work, items(), 3, ordered=ordered)
+    assert next(results) in ([0] if ordered else [0, 1, 2])
+    assert taken == ahead
     results.close()  # type: ignore[attr-defined]
 
 
 def test_a_slow_item_does_not_stop_the_others() -> None:
-    hold, others = threading.Event(), threading.Barrier(AHEAD * 2, timeout=5)
+    hold, others = threading.Event(), itertools.count(1)
 
     def work(item: int) -> int:
         if item == 0:
-            hold.wait(5)
-        elif item < AHEAD * 2:
-            threading.Thread(target=others.wait, daemon=True).start()
+            assert hold.wait(10), "the others wait for it"
+        elif next(others) == AHEAD * 2 - 1:  # all that may be taken ahead have been worked on
+            hold.set()
         return item
 
-    def release() -> None:
-        others.wait()  # until all that may be taken ahead have been worked on
-        hold.set()
-
-    threading.Thread(target=release, daemon=True).start()
     assert list(run_many(work, range(20), 2)) == list(range(20))
 
 
-def test_the_first_result_does_not_wait_for_items_that_come_late() -> None:
-    def items() -> Iterator[int]:
-        yield 0
-        yield 1
-        time.sleep(0.05)
-        yield 2
-        raise OSError("no more")
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_result_waits_for_no_more_than_the_next_item(ordered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[Future[Any]] = []
+    submit: Callable[..., Any] = _pipeline._submit
+    hold, taken = threading.Event(), 0
 
-    results = run_many(lambda item: item, items(), 4)
+    def watched(*arguments: Any) -> Any:
+        begun.append(submit(*arguments))
+        return begun[-1]
+
+    def items() -> Iterator[int]:
+        nonlocal taken
+        for item in range(3):
+            taken += 1
+            yield item
+            wait(begun[:1], 10)  # until the first is done, which can then be handed out
+
+    def work(item: int) -> int:
+        if item > 0:
+            hold.wait(10)
+        return item
+
+    monkeypatch.setattr(_pipeline, "_submit", watched)
+    results = run_many(work, items(), 4, ordered=ordered)
     assert next(results) == 0
+    assert taken <= 2
+    hold.set()
+    assert sorted(results) == [1, 2]
 
 
 def test_no_more_than_in_flight_run_at_once() -> None:
     lock, running, most = threading.Lock(), 0, 0
+    together = threading.Barrier(3, timeout=10)
 
     def work(item: int) -> int:
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
+        if item < 3:
+            together.wait()
         time.sleep(0.005)
         with lock:
             running -= 1
@@ -95,13 +120,18 @@ def test_no_more_than_in_flight_run_at_once() -> None:
 
 
 def test_as_completed_the_slowest_comes_last() -> None:
+    hold, others = threading.Event(), itertools.count(1)
+
     def work(item: int) -> int:
-        time.sleep(0.1 if item == 0 else 0)
+        if item == 0:
+            hold.wait(10)
+        elif next(others) == 7:
+            hold.set()
         return item
 
     done = list(run_many(work, range(8), 3, ordered=False))
     assert sorted(done) == list(range(8))
-    assert done.index(0) > 2
+    assert done.index(0) >= 5  # two of the others may still have been under way
 
 
 def test_as_completed_takes_no_more_than_in_flight_ahead_and_names_the_item_that_failed() -> None:
@@ -112,9 +142,14 @@ def test_as_completed_takes_no_more_than_in_flight_ahead_and_names_the_item_that
 
     taken = itertools.count()
     results = run_many(work, taken, 3, ordered=False)
-    outcomes = [next(results) for _ in range(6)]
-    assert next(taken) <= 6 + 3
-    (error,) = (outcome for outcome in outcomes if isinstance(outcome, Overloaded))
+    count, errors, end = 0, [], time.monotonic() + 10
+    for count, outcome in enumerate(results, 1):
+        if isinstance(outcome, Overloaded):
+            errors.append(outcome)
+        if (errors and count >= 6) or time.monotonic() > end:
+            break
+    assert next(taken) <= count + 3
+    (error,) = errors
     assert error.source == "<int>"
     results.close()  # type: ignore[attr-defined]
 
@@ -179,26 +214,6 @@ def test_leaving_early_leaves_the_items_to_their_owner(ordered: bool) -> None:
     next(outcomes)
     outcomes.close()  # type: ignore[attr-defined]
     assert next(items) <= AHEAD * 2
-
-
-def test_as_completed_a_result_waits_for_no_more_than_the_next_item() -> None:
-    done = threading.Event()
-
-    def items() -> Iterator[int]:
-        yield 0
-        assert done.wait(5)
-        time.sleep(0.05)  # until it is handed over
-        yield 1
-        raise AssertionError("nobody has asked for a third")
-
-    def work(item: int) -> int:
-        if item == 0:
-            done.set()
-        else:
-            time.sleep(0.5)
-        return item
-
-    assert next(run_many(work, items(), 4, ordered=False)) == 0
 
 
 @pytest.mark.parametrize("in_flight", [0, -1])

@@ -19,8 +19,9 @@ from densescan.errors import DeadlineExceeded, DensescanError, ModelNotFound, Ov
 from densescan.tasks import TASKS
 from server import EmbeddedTriton
 from tests.docker import certificates
+from tests.server.conftest import eventually
 
-from .quick_models import SLOW_S, write_repository
+from .quick_models import Gate, write_repository
 
 pytestmark = pytest.mark.triton
 
@@ -29,8 +30,13 @@ BRIGHT[:, :20] = 200
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_repository(tmp_path_factory.mktemp("quick"))
+def gate(tmp_path_factory: pytest.TempPathFactory) -> Gate:
+    return Gate(tmp_path_factory.mktemp("gate"))
+
+
+@pytest.fixture(scope="module")
+def repository(gate: Gate, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_repository(tmp_path_factory.mktemp("quick"), gate=gate)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +80,7 @@ def test_a_model_answers_with_its_operating_point(server: EmbeddedTriton) -> Non
 def test_a_wrong_version_is_a_model_not_found_at_once(server: EmbeddedTriton) -> None:
     with Client(server.grpc_url, retries=9) as client:
         client.status()  # connecting has its own time
-        with takes(0, 2):
+        with takes(0, 4):
             with pytest.raises(ModelNotFound, match="version 7") as caught:
                 client.classify_xray(BRIGHT, model_version="7")
             assert not caught.value.transient
@@ -82,23 +88,18 @@ def test_a_wrong_version_is_a_model_not_found_at_once(server: EmbeddedTriton) ->
                 client.explain_xray(BRIGHT, model_version="7")
 
 
-def test_a_full_queue_is_overloaded_at_once_and_spoils_nobody_else(server: EmbeddedTriton) -> None:
-    def call(_: int) -> tuple[Any, float]:
-        start = time.monotonic()
-        try:
-            outcome: Any = client.classify_mri(BRIGHT)
-        except DensescanError as error:
-            outcome = error
-        return outcome, time.monotonic() - start
-
-    with Client(server.grpc_url) as client, ThreadPoolExecutor(8) as pool:
-        client.status()
-        outcomes = list(pool.map(call, range(8)))
-    refused = [seconds for outcome, seconds in outcomes if isinstance(outcome, Overloaded)]
-    answered = [outcome for outcome, _ in outcomes if isinstance(outcome, Classification)]
-    assert len(refused) + len(answered) == 8
-    assert 2 <= len(answered) <= 5
-    assert max(refused) < SLOW_S / 2
+def test_a_full_queue_is_overloaded_at_once_and_spoils_nobody_else(server: EmbeddedTriton, gate: Gate) -> None:
+    with Client(server.grpc_url, retries=200) as client, ThreadPoolExecutor(8) as pool:
+        client.status(timeout_s=60)
+        with gate.closed():
+            calls = [pool.submit(client.classify_mri, BRIGHT, timeout_s=60) for _ in range(8)]
+            assert eventually(lambda: sum(call.done() for call in calls) >= 3, 50)
+            at_once = [type(call.exception()) for call in calls if call.done()]
+        outcomes = [type(call.exception() or call.result()) for call in calls]
+    assert set(at_once) == {Overloaded}
+    # On a slow machine some may be sent only when the others are being answered.
+    assert set(outcomes) == {Overloaded, Classification}
+    assert 2 <= outcomes.count(Classification) <= 5
 
 
 def test_who_asks_for_it_waits_until_the_queue_has_room(server: EmbeddedTriton) -> None:
@@ -121,34 +122,37 @@ def test_a_stopped_process_is_a_deadline_exceeded_in_time(server: EmbeddedTriton
         assert client.classify_xray(BRIGHT).label == "PNEUMONIA"
 
 
-def test_leaving_early_cancels_at_the_server(server: EmbeddedTriton) -> None:
+def test_leaving_early_cancels_at_the_server(server: EmbeddedTriton, gate: Gate) -> None:
     """A request whose caller has given up frees its place in the queue."""
     before = _executed(server, "mri_densenet121")
-    with Client(server.grpc_url) as client:
+    with Client(server.grpc_url, retry_overloaded=True, retries=20, timeout_s=60) as client:
         client.status()
-        with ThreadPoolExecutor(2) as pool:
-            waiting = [pool.submit(client.classify_mri, BRIGHT, timeout_s=SLOW_S / 2) for _ in range(2)]
+        with ThreadPoolExecutor(2) as pool, gate.closed():
+            waiting = [pool.submit(client.classify_mri, BRIGHT, timeout_s=2) for _ in range(2)]
             for call in waiting:
                 with pytest.raises(DeadlineExceeded):
                     call.result()
-    with Client(server.grpc_url, retry_overloaded=True, retries=20, timeout_s=30) as client:
+            client.status()  # behind the news, on the same connection, that they have left
         client.classify_mri(BRIGHT)  # behind whatever is still waiting
     # The one that was executing and ours; the one that waited behind it was dropped.
     assert _executed(server, "mri_densenet121") - before <= 2
 
 
 @pytest.mark.slow
-def test_a_server_killed_in_mid_call_is_unavailable_and_found_again_when_it_is_back(server: EmbeddedTriton) -> None:
-    with Client(server.grpc_url, timeout_s=30) as client, ThreadPoolExecutor(1) as pool:
+def test_a_server_killed_in_mid_call_is_unavailable_and_found_again_when_it_is_back(
+    server: EmbeddedTriton, gate: Gate
+) -> None:
+    with Client(server.grpc_url, timeout_s=60) as client, ThreadPoolExecutor(1) as pool:
         client.status()
-        call = pool.submit(client.classify_mri, BRIGHT)
-        time.sleep(SLOW_S / 3)
-        kill(server)
-        with takes(0, 8), pytest.raises(ServerUnavailable) as caught:
-            call.result()
-        assert caught.value.transient
+        with gate.closed():
+            call = pool.submit(client.classify_mri, BRIGHT)
+            assert eventually(gate.entered, 50)
+            kill(server)
+            with takes(0, 20), pytest.raises(ServerUnavailable) as caught:
+                call.result()
+            assert caught.value.transient
 
-        patient = Client(server.grpc_url, timeout_s=60, retries=60)
+        patient = Client(server.grpc_url, timeout_s=180, retries=200)
         call = pool.submit(patient.classify_mri, BRIGHT)
         server.restart()
         assert call.result().label == "pituitary"
@@ -157,12 +161,13 @@ def test_a_server_killed_in_mid_call_is_unavailable_and_found_again_when_it_is_b
 
 
 @pytest.mark.slow
-def test_a_call_survives_a_kill_and_a_restart_when_it_may_be_sent_again(server: EmbeddedTriton) -> None:
-    with Client(server.grpc_url, timeout_s=60, retries=60) as client, ThreadPoolExecutor(1) as pool:
+def test_a_call_survives_a_kill_and_a_restart_when_it_may_be_sent_again(server: EmbeddedTriton, gate: Gate) -> None:
+    with Client(server.grpc_url, timeout_s=180, retries=200) as client, ThreadPoolExecutor(1) as pool:
         client.status()
-        call = pool.submit(client.classify_mri, BRIGHT)
-        time.sleep(SLOW_S / 3)
-        kill(server)
+        with gate.closed():
+            call = pool.submit(client.classify_mri, BRIGHT)
+            assert eventually(gate.entered, 50)
+            kill(server)
         server.restart()
         assert call.result().label == "pituitary"
 
@@ -204,10 +209,10 @@ def test_an_unloaded_model_is_not_found_until_it_is_loaded_again(repository: Pat
         InferenceServerClient(server.grpc_url) as control,
     ):
         assert client.classify_xray(BRIGHT).label == "PNEUMONIA"
+        outcomes: list[Any] = list(client.classify_many("xray", [BRIGHT] * 8))
         unloading = threading.Timer(0.3, control.unload_model, [name])
         unloading.start()
-        outcomes: list[Any] = []
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while time.monotonic() < end and not any(isinstance(each, DensescanError) for each in outcomes):
             outcomes += client.classify_many("xray", [BRIGHT] * 8)
         unloading.join()
@@ -217,7 +222,7 @@ def test_an_unloaded_model_is_not_found_until_it_is_loaded_again(repository: Pat
             "requests under way are answered, later ones refused"
         )
         assert f"{server.grpc_url} does not serve {name}" in str(refused[0])
-        with takes(0, 4), pytest.raises(ModelNotFound):
+        with takes(0, 8), pytest.raises(ModelNotFound):
             client.classify_xray(BRIGHT)
         assert [model.ready for model in client.status().models] == [False]
         control.load_model(name)
