@@ -70,6 +70,7 @@ class Callers:
         self._lock = threading.Lock()
         self._last_right = 0.0
         self._ended = threading.Event()
+        self._turns = [0] * count
         # No daemons: at the interpreter's end one that is inside gRPC would crash it.
         self._threads = [threading.Thread(target=self._call, args=(number,)) for number in range(count)]
 
@@ -106,6 +107,19 @@ class Callers:
                 raise TimeoutError(f"no {more} right answers {version and f'of version {version} '}in {timeout_s:g} s")
             time.sleep(0.01)
 
+    def wait_for_turns(self, *, timeout_s: float = 60) -> None:
+        """Return when every caller has ended the request that it has now: none asks an address of before.
+
+        Raises:
+            TimeoutError: They did not end in time.
+        """
+        have = list(self._turns)
+        deadline = time.monotonic() + timeout_s
+        while any(now == before for now, before in zip(self._turns, have, strict=True)):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not every request came to its end in {timeout_s:g} s")
+            time.sleep(0.01)
+
     def _count(self, version: str) -> int:
         with self._lock:
             return self.tally.right[version] if version else self.tally.right.total()
@@ -122,10 +136,12 @@ class Callers:
         turn = number
         while not self._ended.is_set():
             turn += 1
-            url = self.endpoints[turn % len(self.endpoints)]
+            endpoints = self.endpoints  # once: it may be replaced
+            url = endpoints[turn % len(endpoints)]
             if url not in clients:
                 clients[url] = InferenceServerClient(url, channel_args=_CHANNEL)  # type: ignore[no-untyped-call]
             self._ask(clients[url], requests, turn % len(requests))
+            self._turns[number] += 1
         for client in clients.values():
             with contextlib.suppress(Exception):
                 client.close()

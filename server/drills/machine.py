@@ -14,7 +14,8 @@ from pathlib import Path
 
 from .callers import Callers
 from .faults import WARM, Outcome, outcome_of, supervised
-from .slow_reader import SlowReader
+from .rollouts import PATIENCE_S
+from .slow_reader import GREETING, SlowReader
 from .subject import Subject
 
 SHM_MB = 64
@@ -69,7 +70,10 @@ def clock_jumps(subject: Subject) -> Outcome:
             "DONT_FAKE_MONOTONIC": "1",
         }
         prefix = ("env", *(f"{key}={value}" for key, value in settings.items()))
-        with supervised(subject, prefix=prefix) as triton, Callers(subject, [triton.grpc_url]) as callers:
+        with (
+            supervised(subject, prefix=prefix) as triton,
+            Callers(subject, [triton.grpc_url], timeout_s=PATIENCE_S) as callers,
+        ):
             callers.wait_for(WARM)
             for jump in (JUMP_S, 0):
                 aside = offset.with_name("next")
@@ -86,13 +90,18 @@ def slow_readers(subject: Subject) -> Outcome:
     """Callers who send and send, and do not read what they are answered."""
     with (
         supervised(subject) as triton,
-        Callers(subject, [triton.grpc_url]) as callers,
+        Callers(subject, [triton.grpc_url], timeout_s=PATIENCE_S) as callers,
         SlowReader(triton.grpc_url, subject, bytes_per_s=0) as never,
         SlowReader(triton.grpc_url, subject, bytes_per_s=200) as slowly,
     ):
         callers.wait_for(WARM)
         for reader in (never, slowly):
             reader.send(500)
+        deadline = time.monotonic() + PATIENCE_S
+        while min(never.bytes_read, slowly.bytes_read) < GREETING:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no answers came to those who do not read them in {PATIENCE_S:g} s")
+            time.sleep(0.01)
         callers.wait_for(4 * WARM)
     note = f"read {slowly.bytes_read + never.bytes_read} bytes of the answers to 1,000 requests"
     return outcome_of(

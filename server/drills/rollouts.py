@@ -216,6 +216,7 @@ def _install(source: Path, target: Path) -> None:
 def _leave(callers: Callers, server: EmbeddedTriton, remaining: tuple[str, ...]) -> None:
     callers.wait_for(WARM)
     callers.endpoints = remaining
+    callers.wait_for_turns()
     time.sleep(LEAVING_S)
     server.send_signal(signal.SIGTERM)
     server.stop()

@@ -11,7 +11,7 @@ from types import TracebackType
 
 from .subject import Subject
 
-_GREETING = 1024
+GREETING = 1024
 """Bytes that pass freely at first: without the server's greeting a gRPC client sends nothing."""
 
 _BUFFER = 2048
@@ -92,7 +92,7 @@ class SlowReader:
         """From the server to the client: a greeting, and then what is allowed."""
         with contextlib.suppress(ConnectionError, OSError):
             while not self._ended.is_set():
-                free = _GREETING - self.bytes_read
+                free = GREETING - self.bytes_read
                 if free <= 0 and not self._bytes_per_s:
                     time.sleep(0.2)
                     continue

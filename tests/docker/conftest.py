@@ -95,7 +95,7 @@ class Container:
         command = [sys.executable, self.healthcheck]
         return subprocess.run(command, env=self.environment, timeout=30).returncode == 0
 
-    def wait(self, timeout_s: float = 60) -> None:
+    def wait(self, timeout_s: float = 180) -> None:
         deadline = time.monotonic() + timeout_s
         while not self.healthy():
             assert self.process.poll() is None, self.log.read_text()[-4000:]
@@ -105,7 +105,7 @@ class Container:
     def stop(self) -> int:
         self.process.terminate()
         try:
-            return self.process.wait(20)
+            return self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.kill()
             return self.process.wait()

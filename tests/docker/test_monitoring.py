@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import urllib.parse
 import urllib.request
@@ -26,6 +27,7 @@ from tritonclient.utils import InferenceServerException
 from server.drift import from_metrics
 from server.environment import free_ports
 from tests.server import tiny
+from tests.server.conftest import eventually
 
 from .conftest import Container
 from .images import ROOT
@@ -67,7 +69,7 @@ def infer(client: InferenceServerClient, count: int = 2) -> None:
     pictures = tiny.pictures(count)
     image = InferInput("image", list(pictures.shape), "UINT8")
     image.set_data_from_numpy(pictures)
-    client.infer("tiny", [image], client_timeout=10)
+    client.infer("tiny", [image], client_timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -220,24 +222,34 @@ def test_a_full_queue_refuses_without_being_counted(
     """The reason for the alert above: should Triton begin to count them, this fails, and a better alert is possible."""
     repository = shutil.copytree(tiny_repository, tmp_path / "models")
     config = repository / "tiny/configs/cpu.pbtxt"
-    policy = "max_queue_delay_microseconds: 400000 preferred_batch_size: [4] default_queue_policy { max_queue_size: 2 }"
+    queue = "preferred_batch_size: [4] default_queue_policy { max_queue_size: 2 }"
+    policy = f"max_queue_delay_microseconds: 2000000 {queue}"
     config.write_text(config.read_text().replace("max_queue_delay_microseconds: 0", policy))
     container = start_container({}, repository)
+    answered: list[int] = []
     refused: list[str] = []
+
+    def counted(outcome: str) -> set[str]:
+        lines = rf'^nv_inference_request_{outcome}\{{.*model="tiny".*\}} (\d+)$'
+        return set(re.findall(lines, exported(container), re.MULTILINE))
+
     with InferenceServerClient(f"127.0.0.1:{container.grpc}") as client:
 
-        def one(_: int) -> None:
+        def one(number: int) -> None:
             try:
                 infer(client, 1)
+                answered.append(number)
             except InferenceServerException as error:
                 refused.append(str(error))
 
         with ThreadPoolExecutor(16) as threads:
             list(threads.map(one, range(16)))
-    assert len(refused) == 14
+    # On a slow machine some of them come when those before have been answered.
+    assert len(answered) + len(refused) == 16
+    assert refused
     assert all("Exceeds maximum queue size" in message for message in refused)
-    counts = re.findall(r"^nv_inference_request_failure\{.*\} (\d+)$", exported(container), re.MULTILINE)
-    assert set(counts) == {"0"}
+    assert eventually(lambda: counted("success") == {str(len(answered))})
+    assert counted("failure") == {"0"}
 
 
 @pytest.fixture(scope="module")
@@ -288,7 +300,7 @@ def ask(prometheus: str, container: Container) -> Callable[[str], list[dict[str,
             expression = expression.replace(f"${name}", value)
         return query(prometheus, expression)
 
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     with InferenceServerClient(f"127.0.0.1:{container.grpc}") as client:
         while time.monotonic() < deadline:
             infer(client)
@@ -296,26 +308,49 @@ def ask(prometheus: str, container: Container) -> Callable[[str], list[dict[str,
                 if answer('rate(nv_inference_exec_count{model="tiny"}[10s]) > 0') and answer("densescan:drift:index"):
                     return answer
             time.sleep(0.2)
-    pytest.fail("Prometheus has no rate of executions after 30 s")
+    pytest.fail("Prometheus has no rate of executions after 120 s")
+
+
+@pytest.fixture
+def busy(container: Container) -> Iterator[None]:
+    """Somebody asks the server all the time: without requests there are no rates."""
+    ended = threading.Event()
+
+    def requests() -> None:
+        with InferenceServerClient(f"127.0.0.1:{container.grpc}") as client:
+            while not ended.wait(0.2):
+                infer(client)
+
+    thread = threading.Thread(target=requests)
+    thread.start()
+    yield
+    ended.set()
+    thread.join()
+
+
+def values(series: list[dict[str, Any]]) -> list[float]:
+    return [float(one["value"][1]) for one in series]
 
 
 @pytest.mark.triton
 @pytest.mark.slow
+@pytest.mark.usefixtures("busy")
 def test_a_real_prometheus_answers_what_the_dashboard_asks(ask: Callable[..., list[dict[str, Any]]]) -> None:
     for where, expression in EXPRESSIONS.items():
         on_this_machine = not GPU_ONLY & set(re.findall(r"\w+", expression)) and not expression.endswith("> 0")
         if where.startswith("panel") and on_this_machine:
-            assert ask(expression), where
-    (batch,) = ask(EXPRESSIONS["panel Images a batch, by model A"], model="tiny")
-    assert float(batch["value"][1]) == pytest.approx(2)
+            assert eventually(lambda asked=expression: bool(ask(asked))), where
+    batch = EXPRESSIONS["panel Images a batch, by model A"]
+    assert eventually(lambda: values(ask(batch, model="tiny")) == [pytest.approx(2)])
 
 
 @pytest.mark.triton
 @pytest.mark.slow
+@pytest.mark.usefixtures("busy")
 def test_the_autoscalers_metric_is_the_mean_time_in_the_queue(ask: Callable[..., list[dict[str, Any]]]) -> None:
     expression = EXPRESSIONS["autoscaler"].replace("<<.GroupBy>>", "instance")
-    (answer,) = ask(expression.replace("<<.LabelMatchers>>", 'job="densescan"'))
-    assert 0 < float(answer["value"][1]) < 1000
+    expression = expression.replace("<<.LabelMatchers>>", 'job="densescan"')
+    assert eventually(lambda: [0 < value < 1000 for value in values(ask(expression))] == [True])
 
 
 @pytest.mark.triton
@@ -327,6 +362,8 @@ def test_prometheus_and_the_command_have_one_index(prometheus: str, container: C
 
     (compared,) = from_metrics(exported(container))
     seen, moment = np.zeros_like(compared.seen), time.time()
+    # The last rule of a later round is written: nothing is added to that moment any more.
+    assert eventually(lambda: all(at > moment for at in values(query(prometheus, "timestamp(densescan:drift:index)"))))
     for series in query(prometheus, "densescan:answers:day", moment):
         labels = series["metric"]
         cell = compared.labels.index(labels["label"]), compared.edges.index(float(labels["confidence"]))

@@ -16,6 +16,9 @@ from loadtest.ways import Target, failure_name
 
 TARGET = Target("ready", "xray", "127.0.0.1:1", ())
 
+LONGER = (0.2, 2, 20)
+"""Seconds of a load: it is run again for longer where a slow machine's threads did not come to their calls in time."""
+
 
 def named(error: Any) -> str:
     return type(error).__name__
@@ -95,7 +98,10 @@ class TestInALoop:
             with lock:
                 at_once -= 1
 
-        outcome = closed([call], [named], callers=3, seconds=0.2, warm_up_s=0)
+        for seconds in LONGER:
+            outcome = closed([call], [named], callers=3, seconds=seconds, warm_up_s=0)
+            if most == 3 and outcome.latencies_s:
+                break
         assert most == 3
         assert outcome.latencies_s
         assert min(outcome.latencies_s) >= 0.01
@@ -112,7 +118,11 @@ class TestInALoop:
 
             return call
 
-        closed([target("a"), target("b")], [named, named], callers=4, seconds=0.1, warm_up_s=0)
+        for seconds in LONGER:
+            asked.clear()
+            closed([target("a"), target("b")], [named, named], callers=4, seconds=seconds, warm_up_s=0)
+            if len(asked) == 4:
+                break
         assert sorted(name[0] for name in asked) == ["a", "a", "b", "b"]
 
     def test_failures_are_named_and_are_no_throughput(self) -> None:
@@ -120,15 +130,22 @@ class TestInALoop:
             if number % 2:
                 raise TimeoutError
 
-        outcome = closed([call], [named], callers=1, seconds=0.1, warm_up_s=0, pause_s=0.001)
+        for seconds in LONGER:
+            outcome = closed([call], [named], callers=1, seconds=seconds, warm_up_s=0, pause_s=0.001)
+            if outcome.failures:
+                break
         assert set(outcome.failures) == {"TimeoutError"}
         assert outcome.in_time == len(outcome.latencies_s)
         assert outcome.sent == len(outcome.latencies_s) + outcome.failures["TimeoutError"]
 
     def test_the_warm_up_is_not_counted(self) -> None:
-        calls: list[float] = []
-        outcome = closed([lambda number: (calls.append(0), time.sleep(0.01))], [named], 1, 0.1, warm_up_s=0.1)
-        assert len(outcome.latencies_s) < len(calls)
+        for warm_up_s in (1, 20):
+            calls: list[int] = []
+            outcome = closed([lambda number: (calls.append(number), time.sleep(0.01))], [named], 1, 0.1, warm_up_s)  # noqa: B023
+            if len(calls) > 11:
+                break
+        # In the counted time no more can end one after the other.
+        assert len(outcome.latencies_s) <= 11 < len(calls)
 
 
 def test_the_clients_cost_is_shared_among_all_its_requests() -> None:

@@ -95,18 +95,28 @@ def test_memory_is_compared_with_that_after_a_quarter_of_the_run() -> None:
     assert cells == ("server", "21", "26", "+5.0")
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "loadtest", "--users=4", "--seconds=2", "--shape=steady", *map(str, arguments)]
+LONGER = (2, 20)
+"""Seconds of a run: it is repeated for longer where in a slow machine's two seconds not everything was called."""
+
+
+def run(*arguments: object, seconds: int = 2) -> subprocess.CompletedProcess[str]:
+    words = ("--users=4", f"--seconds={seconds}", "--shape=steady", *arguments)
+    command = [sys.executable, "-m", "loadtest", *map(str, words)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
 
 
 @pytest.mark.triton
 def test_a_short_run_makes_every_call_that_is_served_and_writes_its_report(tiny_triton: Any, tmp_path: Path) -> None:
     report = tmp_path / "report.html"
-    ran = run("--url", tiny_triton.grpc_url, "--report", report)
+    kinds = ("classify_xray", "classify_mri", "encoded")
+    for seconds in LONGER:
+        ran = run("--url", tiny_triton.grpc_url, "--report", report, seconds=seconds)
+        assert ran.returncode == 0 or "no call was made" in ran.stderr, ran.stderr
+        if ran.returncode == 0 and all(kind in ran.stderr + ran.stdout for kind in kinds):
+            break
     assert ran.returncode == 0, ran.stderr
     assert "left out explain" in ran.stderr
-    for kind in ("classify_xray", "classify_mri", "encoded"):
+    for kind in kinds:
         assert kind in ran.stderr + ran.stdout
         assert kind in report.read_text()
     assert f"report: {report}" in ran.stdout
@@ -120,11 +130,14 @@ def test_failures_have_their_kind_in_the_statistics_and_decide_the_exit_code(tmp
             server.add_model(name, "1", "READY")
         report = tmp_path / "report.html"
         arguments = ("--url", server.url, "--task-mix=classify_xray=1", "--report", report)
-        ran = run(*arguments)
-        assert ran.returncode == 1, ran.stderr
+        for seconds in LONGER:
+            ran = run(*arguments, seconds=seconds)
+            assert ran.returncode == 1, ran.stderr
+            if "no call was made" not in ran.stderr:
+                break
         assert "Overloaded" in report.read_text()
         assert "of the calls failed" in ran.stderr
-        assert run(*arguments, "--max-failure-ratio=1").returncode == 0
+        assert any(run(*arguments, "--max-failure-ratio=1", seconds=seconds).returncode == 0 for seconds in LONGER)
     finally:
         server.stop()
 

@@ -15,6 +15,7 @@ from loadtest.callers import run
 from loadtest.pictures import write_phantoms
 from loadtest.ways import Load, Target, served_files
 from server import EmbeddedTriton
+from tests.server.conftest import eventually
 
 pytestmark = pytest.mark.triton
 
@@ -41,18 +42,28 @@ def test_whoever_is_refused_is_told_so_within_the_deadline(
     """Also behind the ensemble, where Triton before 26.03 may leave a request whose inner step is refused."""
     files = served_files(write_phantoms(XRAY, tmp_path, count=2))
     targets = tuple(Target(way, XRAY.name, narrow.grpc_url, files, timeout_s=20) for way in ways)
-    outcome = run(Load(targets, callers=32, seconds=1.5, warm_up_s=0.2))
-    assert set(outcome.failures) == {"Overloaded"}
-    assert outcome.in_time > 0
-    assert pending(narrow) == 0
+    answered = refused = 0
+    for _ in range(10):  # on a slow machine one run may be too short for an answer
+        outcome = run(Load(targets, callers=32, seconds=1.5, warm_up_s=0.2))
+        assert set(outcome.failures) <= {"Overloaded"}
+        answered += outcome.in_time
+        refused += outcome.failures["Overloaded"]
+        if answered and refused:
+            break
+    assert answered
+    assert refused
+    assert eventually(lambda: pending(narrow) == 0)
 
 
 def test_after_the_flood_the_server_answers_as_before(narrow: EmbeddedTriton, tmp_path: Path) -> None:
     files = served_files(write_phantoms(XRAY, tmp_path, count=2))
     for way in ("ready", "encoded_ready"):
         target = Target(way, XRAY.name, narrow.grpc_url, files, timeout_s=20)
-        outcome = run(Load((target,), callers=1, seconds=2, warm_up_s=0))
-        assert outcome.failures == {}
+        for _ in range(10):
+            outcome = run(Load((target,), callers=1, seconds=2, warm_up_s=0))
+            assert outcome.failures == {}
+            if outcome.in_time:
+                break
         assert outcome.in_time > 0
 
 

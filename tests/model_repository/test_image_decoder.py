@@ -21,6 +21,7 @@ from PIL import Image
 from densescan.preprocessing import preprocess
 from densescan.tasks import ENCODED_NAME, INPUT_NAME
 from tests.server import fake_pb_utils
+from tests.server.conftest import eventually
 
 PROGRAM = Path(__file__).resolve().parents[2] / "model_repository/image_decoder/1/model.py"
 
@@ -68,13 +69,17 @@ class Watched:
         self.now: list[int] = []
         self.most_pixels = self.most_files = 0
         self.lock = threading.Lock()
+        self.five = threading.Event()
 
     def __call__(self, file: bytes) -> np.ndarray:
         with self.lock:
             self.now.append(self.sizes[file])
             self.most_pixels = max(self.most_pixels, sum(self.now))
             self.most_files = max(self.most_files, len(self.now))
-        time.sleep(0.2)
+            if len(self.now) == 5:
+                self.five.set()
+        self.five.wait(20)
+        time.sleep(0.2)  # would others come in, they did now
         with self.lock:
             self.now.remove(self.sizes[file])
         return np.zeros((224, 224, 3), np.uint8)
@@ -87,7 +92,9 @@ def test_no_more_pixels_are_decoded_at_a_time_than_the_largest_picture_has(
     large, film, rare = picture(7000, 7000), picture(3000, 3000, "JPEG"), picture(100, 100, "WEBP")
     watched = Watched({large: 49_000_000, film: 9_000_000, rare: module.AT_ONCE, b"no picture": module.AT_ONCE})
     monkeypatch.setattr(module, "preprocess", watched)
-    answers = ask(decoder, large, *[film] * 6, rare, large, b"no picture", large)
+    answers = ask(decoder, *[film] * 6)
+    assert watched.most_files == 5
+    answers += ask(decoder, large, *[film] * 6, rare, large, b"no picture", large)
     assert all(answer[INPUT_NAME].shape == (1, 224, 224, 3) for answer in answers)
     assert watched.most_files == 5
     assert watched.most_pixels <= module.AT_ONCE == 50_000_000
@@ -103,14 +110,16 @@ def test_small_pictures_do_not_overtake_a_large_one_for_ever(module: types.Modul
 
         thread = threading.Thread(target=run)
         thread.start()
-        time.sleep(0.1)
         return thread
 
     with budget.taken(1):
-        threads = [use("large", 10), use("small", 1)]
+        threads = [use("large", 10)]
+        assert eventually(budget._turn.locked)
+        threads.append(use("small", 1))
+        time.sleep(0.1)
         assert order == []
     for thread in threads:
-        thread.join(5)
+        thread.join(20)
     assert order == ["large", "small"]
 
 

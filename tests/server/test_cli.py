@@ -31,7 +31,7 @@ def start(*words: object) -> subprocess.Popen[str]:
     )
 
 
-def finish(process: subprocess.Popen[str], timeout_s: float = 120) -> tuple[int, str, str]:
+def finish(process: subprocess.Popen[str], timeout_s: float = 400) -> tuple[int, str, str]:
     try:
         out, err = process.communicate(timeout=timeout_s)
     finally:

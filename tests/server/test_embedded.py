@@ -55,6 +55,8 @@ def test_callers_at_one_moment_share_an_inference(tiny_cpu: EmbeddedTriton) -> N
         before = counts(client)
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda seed: ask(tiny_cpu, tiny.pictures(1, seed)), range(16)))
+        # Counted after they are answered.
+        assert eventually(lambda: counts(client)[0] - before[0] >= 16)
         images, executions = (after - first for after, first in zip(counts(client), before, strict=True))
     assert images == 16
     assert executions < 16

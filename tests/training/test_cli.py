@@ -17,6 +17,8 @@ from .conftest import save_noise
 
 ROOT = Path(__file__).resolve().parents[2]
 
+pytestmark = pytest.mark.timeout(1800)
+
 
 def run(
     *words: object, folder: Path, check: bool = True, program: Sequence[str] = ("-m", "training")
@@ -29,7 +31,7 @@ def run(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1500,
     )
     assert not check or done.returncode == 0, done.stderr
     return done
