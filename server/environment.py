@@ -40,8 +40,6 @@ class Installation:
             # on PATH, and minds PYTHONPATH in some versions only (python/cpython issue 101471): so both.
             "PATH": _joined((self.python_bin,), base.get("PATH")),
             "PYTHONPATH": _joined(self.python_path, base.get("PYTHONPATH")),
-            # Nothing is written into a model repository, which may be signed, or another user's.
-            "PYTHONDONTWRITEBYTECODE": "1",
         }
 
 

