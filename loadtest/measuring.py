@@ -36,8 +36,8 @@ MANY = 16
 """Callers at once wherever one number has to do."""
 EXPLAINING = (1, 8)
 """Callers at once where the decision with its heatmap is compared with the decision alone."""
-_LONGER = (2, 8)
-"""So many times longer a load is run again that had no answer at all: ratios are taken to its rate."""
+_LONGER = (1, 2, 8)
+"""So many times as long a load is run, until it has an answer: ratios are taken to its rate."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,10 @@ class Bench:
         """Run one load; its figures, with what the server did meanwhile."""
         if rate is not None:
             return self._load(targets, callers, self.plan.open_s, rate)
-        point = self._load(targets, callers, self.plan.seconds)
         for longer in _LONGER:
+            point = self._load(targets, callers, longer * self.plan.seconds)
             if point["per_second"]:
                 break
-            point = self._load(targets, callers, longer * self.plan.seconds)
         return point
 
     def _load(

@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -39,6 +39,19 @@ class Tally:
     def total(self) -> int:
         """Requests that came to an end, whichever."""
         return self.right.total() + self.wrong + self.failed.total()
+
+
+def wait_until(condition: Callable[[], bool], missed: str, timeout_s: float) -> None:
+    """Return as soon as a condition is true.
+
+    Raises:
+        TimeoutError: It did not become true in time; `missed` says what did not happen.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{missed} in {timeout_s:g} s")
+        time.sleep(0.01)
 
 
 class Callers:
@@ -101,11 +114,8 @@ class Callers:
             TimeoutError: They did not come in time.
         """
         have = self._count(version)
-        deadline = time.monotonic() + timeout_s
-        while self._count(version) < have + more:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"no {more} right answers {version and f'of version {version} '}in {timeout_s:g} s")
-            time.sleep(0.01)
+        what = f"no {more} right answers {version and f'of version {version}'}".rstrip()
+        wait_until(lambda: self._count(version) >= have + more, what, timeout_s)
 
     def wait_for_turns(self, *, timeout_s: float = 60) -> None:
         """Return when every caller has ended the request that it has now: none asks an address of before.
@@ -114,11 +124,11 @@ class Callers:
             TimeoutError: They did not end in time.
         """
         have = list(self._turns)
-        deadline = time.monotonic() + timeout_s
-        while any(now == before for now, before in zip(self._turns, have, strict=True)):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"not every request came to its end in {timeout_s:g} s")
-            time.sleep(0.01)
+        wait_until(
+            lambda: all(now > before for now, before in zip(self._turns, have, strict=True)),
+            "not every request came to its end",
+            timeout_s,
+        )
 
     def _count(self, version: str) -> int:
         with self._lock:

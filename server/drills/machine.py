@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from .callers import Callers
+from .callers import Callers, wait_until
 from .faults import WARM, Outcome, outcome_of, supervised
 from .rollouts import PATIENCE_S
 from .slow_reader import GREETING, SlowReader
@@ -97,11 +97,11 @@ def slow_readers(subject: Subject) -> Outcome:
         callers.wait_for(WARM)
         for reader in (never, slowly):
             reader.send(500)
-        deadline = time.monotonic() + PATIENCE_S
-        while min(never.bytes_read, slowly.bytes_read) < GREETING:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"no answers came to those who do not read them in {PATIENCE_S:g} s")
-            time.sleep(0.01)
+        wait_until(
+            lambda: min(never.bytes_read, slowly.bytes_read) >= GREETING,
+            "no answers came to those who do not read them",
+            PATIENCE_S,
+        )
         callers.wait_for(4 * WARM)
     note = f"read {slowly.bytes_read + never.bytes_read} bytes of the answers to 1,000 requests"
     return outcome_of(

@@ -221,7 +221,7 @@ def test_bench_measures_batches_beside_single_calls(fake: FakeTriton) -> None:
     assert done.exit_code == 0, done.output
     single, many = map(json.loads, done.stdout.splitlines())
     assert [(each["way"], each["callers"]) for each in (single, many)] == [("single", 3), ("many", 3)]
-    assert many["images_per_s"] > 0
+    assert many["images_per_s"] * many["seconds"] > 2.99
     assert many["p50_ms"] is None
     answered = (single["images_per_s"] * single["seconds"]) + (many["images_per_s"] * many["seconds"])
     assert len(fake.asked("ModelInfer")) == pytest.approx(answered + 2, abs=1e-6)

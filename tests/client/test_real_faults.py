@@ -80,7 +80,7 @@ def test_a_model_answers_with_its_operating_point(server: EmbeddedTriton) -> Non
 def test_a_wrong_version_is_a_model_not_found_at_once(server: EmbeddedTriton) -> None:
     with Client(server.grpc_url, retries=9) as client:
         client.status()  # connecting has its own time
-        with takes(0, 4):
+        with takes(0, 2):
             with pytest.raises(ModelNotFound, match="version 7") as caught:
                 client.classify_xray(BRIGHT, model_version="7")
             assert not caught.value.transient
@@ -148,7 +148,7 @@ def test_a_server_killed_in_mid_call_is_unavailable_and_found_again_when_it_is_b
             call = pool.submit(client.classify_mri, BRIGHT)
             assert eventually(gate.entered, 50)
             kill(server)
-            with takes(0, 20), pytest.raises(ServerUnavailable) as caught:
+            with takes(0, 8), pytest.raises(ServerUnavailable) as caught:
                 call.result()
             assert caught.value.transient
 
@@ -222,7 +222,7 @@ def test_an_unloaded_model_is_not_found_until_it_is_loaded_again(repository: Pat
             "requests under way are answered, later ones refused"
         )
         assert f"{server.grpc_url} does not serve {name}" in str(refused[0])
-        with takes(0, 8), pytest.raises(ModelNotFound):
+        with takes(0, 4), pytest.raises(ModelNotFound):
             client.classify_xray(BRIGHT)
         assert [model.ready for model in client.status().models] == [False]
         control.load_model(name)

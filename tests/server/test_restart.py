@@ -186,8 +186,10 @@ def test_a_killed_server_answers_again_at_the_same_port_and_ends_when_told(comma
     assert eventually(lambda: answers(grpc))
     first = tritonserver_of(grpc)
     os.kill(first, signal.SIGKILL)
+    began = time.monotonic()
     assert eventually(lambda: not answers(grpc), 5) or tritonserver_of(grpc) != first
     assert eventually(lambda: answers(grpc), 60)
+    assert time.monotonic() - began < 30
     second = tritonserver_of(grpc)
     assert second != first
     assert command.says("ended with exit code -9")
@@ -251,6 +253,6 @@ def test_a_model_whose_process_dies_at_its_start_is_told_within_seconds(
     began = time.monotonic()
     with pytest.raises(ServerStartError, match="process of a model died before it was ready") as failed:
         EmbeddedTriton(tiny_repository, models=["tiny"], start_timeout_s=120).start()
-    assert time.monotonic() - began < 120
+    assert time.monotonic() - began < 40
     assert len(starts) == 3
     assert any("the stub says why" in line for line in failed.value.log_tail)
