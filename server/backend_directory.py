@@ -9,7 +9,9 @@ from pathlib import Path
 from .environment import Installation
 
 BACKENDS = Path(__file__).with_name("backends")
-_SHARED = tuple(BACKENDS / "densescan_openvino" / name for name in ("batched_backend.py", "answer_counts.py"))
+_SHARED = tuple(
+    BACKENDS / "densescan_openvino" / name for name in ("batched_backend.py", "answer_counts.py", "decoder_backlog.py")
+)
 
 
 def compose_backend_directory(installation: Installation, into: Path) -> Path:

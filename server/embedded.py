@@ -153,6 +153,7 @@ class EmbeddedTriton:
                     if attempt == _ATTEMPTS or not (taken or isinstance(error, _ModelProcessDied)):
                         raise
                     self._running().stop(0)
+                    self._remove_shared_memory()
         except BaseException:
             self.stop()
             raise
@@ -277,8 +278,12 @@ class EmbeddedTriton:
             self._repository = overlay(self.models, self._folder / "repository", gpu_to_cpu=gpu_to_cpu)
 
     def _remove_shared_memory(self) -> None:
-        for region in Path("/dev/shm").glob(f"{self._shm_prefix}*"):  # left there only by a crash
+        memory = Path("/dev/shm")
+        for region in memory.glob(f"{self._shm_prefix}*"):  # left there only by a crash
             region.unlink(missing_ok=True)
+        if self._process is not None:
+            for count in memory.glob(f"densescan-{self._process.pid}-*"):  # densescan.serving.backlog
+                count.unlink(missing_ok=True)
 
     def _launch(self) -> None:
         free = free_ports(self._host, len(self._asked_ports))

@@ -29,7 +29,6 @@ OUTPUT_NAME: Final = "probabilities"
 HEATMAP_NAME: Final = "heatmap"
 CLASS_INDEX_NAME: Final = "class_index"
 ENCODED_NAME: Final = "encoded_image"
-DECODER_MODEL: Final = "image_decoder"
 
 OPERATING_POINT_PARAMETER: Final = "operating_point"
 """Key in a model config's ``parameters`` that holds the threshold of a two-class task."""
@@ -67,8 +66,13 @@ class Task:
         return f"{self.name}_gradcam"
 
     @property
+    def decoder(self) -> str:
+        """Triton model: `encoded_image`, the bytes of a file, to `image`."""
+        return f"{self.name}_decoder"
+
+    @property
     def ensemble(self) -> str:
-        """Triton model: `encoded_image`, the bytes of a file, to `probabilities`."""
+        """Triton model: `encoded_image` to `probabilities`, by the decoder and the classifier."""
         return f"{self.name}_classifier"
 
     @property

@@ -381,7 +381,7 @@ def test_waiting_ends_when_the_server_gets_ready(client: Client, fake: FakeTrito
 
 def test_status_names_server_and_models(client: Client, fake: FakeTriton) -> None:
     fake.add_model("xray_densenet121", "1", "READY")
-    fake.add_model("image_decoder", "", "UNAVAILABLE", "no such file")
+    fake.add_model("mri_decoder", "", "UNAVAILABLE", "no such file")
     status = client.status()
     assert (status.url, status.name, status.version, status.live, status.ready) == (
         fake.url,
@@ -391,7 +391,7 @@ def test_status_names_server_and_models(client: Client, fake: FakeTriton) -> Non
         True,
     )
     assert [(model.name, model.ready) for model in status.models] == [
-        ("image_decoder", False),
+        ("mri_decoder", False),
         ("xray_densenet121", True),
     ]
     assert status.to_dict()["url"] == fake.url

@@ -105,7 +105,7 @@ def test_an_ensembles_own_counts_do_not_thin_out_what_its_models_took(
     queue, compute, executions = "queue_duration_us", "compute_infer_duration_us", "exec_count"
     a_second = {
         "xray_classifier": {"request_success": 10, "count": 10, queue: 0, compute: 80_000, executions: 10},
-        "image_decoder": {"request_success": 10, "count": 10, queue: 100_000, compute: 20_000, executions: 2.5},
+        "xray_decoder": {"request_success": 10, "count": 10, queue: 100_000, compute: 20_000, executions: 2.5},
         "xray_densenet121": {"request_success": 10, "count": 10, queue: 300_000, compute: 60_000, executions: 2.5},
     }
     series = [

@@ -9,7 +9,7 @@ from PIL import Image
 
 from densescan import Client
 from densescan.phantoms import draw_phantom
-from densescan.tasks import DECODER_MODEL, MAX_BATCH_SIZE, TASKS
+from densescan.tasks import MAX_BATCH_SIZE, TASKS
 from server import EmbeddedTriton
 from tests.client.quick_models import write_repository
 
@@ -19,9 +19,9 @@ EXAMPLES = ROOT / "examples"
 
 @pytest.fixture(scope="session")
 def quick_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedTriton]:
-    """The real server, the real decoder and ensembles; only the networks are stand-ins, for the mean brightness."""
+    """The real server, the real decoders and ensembles; only the networks are stand-ins, for the mean brightness."""
     root = write_repository(tmp_path_factory.mktemp("examples"), slow_s=0, max_batch_size=MAX_BATCH_SIZE)
-    for name in (DECODER_MODEL, *(task.ensemble for task in TASKS.values())):
+    for name in (name for task in TASKS.values() for name in (task.decoder, task.ensemble)):
         shutil.copytree(ROOT / "model_repository" / name, root / name)
     with EmbeddedTriton(root, exit_timeout_s=2) as triton:
         yield triton

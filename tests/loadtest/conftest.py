@@ -39,9 +39,10 @@ def tiny_network(task: Task) -> onnx.ModelProto:
 
 @pytest.fixture(scope="session")
 def repository_of_tiny_networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The repository that ships, its configs and decoder as they are, with networks that take no time."""
+    """The repository that ships, its configs and decoders as they are, with networks that take no time."""
     root = tmp_path_factory.mktemp("repository")
     for task in TASKS.values():
+        (root / task.decoder).symlink_to(shared.MODEL_REPOSITORY / task.decoder)
         for name in (task.classifier, task.ensemble):
             _link(shared.MODEL_REPOSITORY / name, root / name)
         folder = root / task.classifier / "1"
@@ -49,7 +50,6 @@ def repository_of_tiny_networks(tmp_path_factory: pytest.TempPathFactory) -> Pat
         (root / task.ensemble / "1").mkdir(exist_ok=True)
         onnx.save(tiny_network(task), folder / "model.onnx")
         ov.save_model(ov.convert_model(str(folder / "model.onnx")), folder / "model.xml", compress_to_fp16=False)
-    (root / "image_decoder").symlink_to(shared.MODEL_REPOSITORY / "image_decoder")
     return root
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from densescan.tasks import (
     CLASS_INDEX_NAME,
-    DECODER_MODEL,
     ENCODED_NAME,
     HEATMAP_NAME,
     IMAGE_SHAPE,
@@ -43,8 +42,8 @@ def tensors(side: Any) -> list[tuple[Any, ...]]:
 
 
 def test_the_repository_serves_the_designs_models() -> None:
-    per_task = [name for task in TASKS.values() for name in (task.classifier, task.gradcam, task.ensemble)]
-    assert sorted([DECODER_MODEL, *per_task]) == MODELS
+    kinds = ("classifier", "gradcam", "decoder", "ensemble")
+    assert sorted(getattr(task, kind) for task in TASKS.values() for kind in kinds) == MODELS
 
 
 @each_model
@@ -85,7 +84,7 @@ def test_a_gradient_model_takes_a_class_and_adds_a_map(task: Task, profile: str)
 def test_an_ensemble_decodes_and_then_classifies(task: Task) -> None:
     found = config(task.ensemble, "cpu")
     assert [tensor.name for tensor in found.input] == [ENCODED_NAME]
-    assert [step.model_name for step in found.ensemble_scheduling.step] == [DECODER_MODEL, task.classifier]
+    assert [step.model_name for step in found.ensemble_scheduling.step] == [task.decoder, task.classifier]
 
 
 @each_task
@@ -122,6 +121,23 @@ def test_on_a_cpu_a_full_batch_is_of_sizes_that_the_network_is_compiled_for(task
     compiled = [int(size) for size in served.parameters["FIXED_BATCH_SIZES"].string_value.split(",")]
     preferred = list(served.dynamic_batching.preferred_batch_size)
     assert preferred == list(range(max(compiled), MAX_BATCH_SIZE + 1, max(compiled)))
+
+
+@each_task
+def test_on_a_cpu_a_network_tells_its_own_tasks_decoder_what_it_takes(task: Task) -> None:
+    served = config(task.classifier, "cpu")
+    assert served.parameters["FLOW_FROM"].string_value == task.decoder
+    assert "FLOW_FROM" not in config(task.gradcam, "cpu").parameters  # its pictures come from callers
+
+
+@both_profiles
+def test_the_decoders_differ_in_their_names_alone(profile: str) -> None:
+    xray, mri = (config(task.decoder, profile) for task in TASKS.values())
+    mri.name = xray.name
+    assert xray == mri
+    for path in (ROOT / "xray_decoder").rglob("*"):
+        if path.is_file() and path.suffix != ".pbtxt" and "__pycache__" not in path.parts:
+            assert path.read_bytes() == (ROOT / "mri_decoder" / path.relative_to(ROOT / "xray_decoder")).read_bytes()
 
 
 @each_network

@@ -13,7 +13,7 @@ from tritonclient.grpc import InferenceServerClient, InferInput
 
 from densescan import Client
 from densescan.preprocessing import preprocess
-from densescan.tasks import DECODER_MODEL, ENCODED_NAME, INPUT_NAME, OUTPUT_NAME, TASKS, Task
+from densescan.tasks import ENCODED_NAME, INPUT_NAME, OUTPUT_NAME, TASKS, Task
 from training import exporting, predictors
 from training.data import load_fold
 from training.layouts import find_data, find_images
@@ -81,7 +81,7 @@ def test_trainings_tensor_is_the_sdks_and_the_servers(
         fold = load_fold([Entry(file.name, task.labels[0], "", "train", "")], task.labels, file.parent)
         np.testing.assert_array_equal(predictors.replicate(fold.grey)[0], sdk)
         encoded = np.array([[file.read_bytes()]], dtype=np.object_)
-        served = infer(wire, DECODER_MODEL, ENCODED_NAME, "BYTES", encoded).as_numpy(INPUT_NAME)
+        served = infer(wire, task.decoder, ENCODED_NAME, "BYTES", encoded).as_numpy(INPUT_NAME)
         np.testing.assert_array_equal(served[0], sdk)
 
 

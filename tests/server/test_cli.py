@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from densescan import draw_phantom
-from densescan.tasks import DECODER_MODEL, MAX_BATCH_SIZE, TASKS
+from densescan.tasks import MAX_BATCH_SIZE, TASKS
 from tests.client.quick_models import write_repository
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,9 +109,9 @@ def test_the_demo_shows_both_tasks_and_leaves_pictures_to_look_at(tmp_path: Path
 
 @pytest.fixture
 def quick_repository(tmp_path: Path, model_repository: Path) -> Path:
-    """The decoder and the ensembles that are served, with stand-ins for the networks."""
+    """The decoders and the ensembles that are served, with stand-ins for the networks."""
     root = write_repository(tmp_path / "quick", slow_s=0, max_batch_size=MAX_BATCH_SIZE)
-    for name in (DECODER_MODEL, *(task.ensemble for task in TASKS.values())):
+    for name in (name for task in TASKS.values() for name in (task.decoder, task.ensemble)):
         shutil.copytree(model_repository / name, root / name)
     return root
 

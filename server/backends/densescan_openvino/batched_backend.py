@@ -1,7 +1,8 @@
 """What a Python-based Triton backend does around a network: gather a batch, run it once, answer each.
 
-It and ``answer_counts.py`` stand beside ``model.py`` because Triton puts that folder on the import path, both in the
-official container and in the embedded server; they need nothing but NumPy and Triton's own module.
+It, ``answer_counts.py`` and ``decoder_backlog.py`` stand beside ``model.py`` because Triton puts that folder on the
+import path, both in the official container and in the embedded server; they need nothing but NumPy and Triton's own
+module.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
 from answer_counts import OUTPUT, open_counts
+from decoder_backlog import open_backlog
 
 RANGE = "range_of_"
 """``range_of_class_index`` with the value ``-1:3``: a request with any other number in that input is refused."""
@@ -152,6 +154,7 @@ class BatchedBackend(ABC):
         self._run = self.load(self._settings)
         self._buffers: Arrays = {}
         self._counts = open_counts(json.loads(args["model_config"]), self._settings.model_file.parent)
+        self._backlog = open_backlog(self._settings.parameters, args.get("model_name", ""))
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer every request, in order, with one inference for all of them where that is possible.
@@ -167,6 +170,9 @@ class BatchedBackend(ABC):
             except BadRequest as error:
                 answers[position] = _failure(str(error), pb_utils.TritonError.INVALID_ARG)
         if readable:
+            if self._backlog is not None:
+                pictures = sum(len(next(iter(inputs.values()))) for inputs in readable.values())
+                self._backlog.take(pictures, full=pictures >= self._settings.max_batch_size)
             results = self._infer(readable)
             for position, outputs in results.items():
                 answers[position] = _answer(requests[position], outputs)
@@ -179,6 +185,9 @@ class BatchedBackend(ABC):
         if self._counts is not None:
             self._counts.close()
             self._counts = None
+        if self._backlog is not None:
+            self._backlog.close()
+            self._backlog = None
 
     def _count(self, answered: Sequence[Arrays]) -> None:
         """Have the answers counted, where the version's card says how."""

@@ -12,6 +12,7 @@ container, with the ``openvino`` package installed, and a model's config may say
 ``NUM_STREAMS``            ``"1"``       inferences at once; Triton sends one at a time
 ``ENABLE_CPU_PINNING``     ``"NO"``      YES ties each thread to a core, whoever else needs that core
 ``INFERENCE_PRECISION``    the CPU's     what is not int8: f32, or bf16 where the CPU has it
+``FLOW_FROM``              none          the decoding model whose pictures it gets: that one waits for it
 ``range_of_<input>``       no limit      LOW:HIGH; a request with another number is refused
 =====================  ============  ==================================================
 """

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import io
+import json
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -22,6 +24,8 @@ from densescan.images import MAX_PIXELS
 from densescan.preprocessing import preprocess
 from densescan.tasks import ENCODED_NAME, INPUT_NAME
 
+from .backlog import Backlog
+
 Picture = npt.NDArray[np.uint8]
 
 AT_ONCE = MAX_PIXELS
@@ -29,6 +33,12 @@ AT_ONCE = MAX_PIXELS
 
 HEADED = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "JPEG2000", "PPM")
 """Formats of which Pillow opens the header alone; for a WebP it sets memory aside at once."""
+
+AHEAD = 2
+"""Batches that may be decoded and wait for the network: one for each of its instances, when that one is done."""
+
+LOOK_S = 0.002
+"""How often to look whether the network has taken some."""
 
 _M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 
@@ -40,6 +50,8 @@ class TritonPythonModel:
         """Start the threads. Pillow lets go of the interpreter while it decodes and resizes."""
         self._threads = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="decode")
         self._pixels = Pixels(AT_ONCE)
+        config = json.loads(args["model_config"])
+        self._flow = Flow(config["name"], AHEAD * int(config["max_batch_size"]))
         # Otherwise glibc keeps what each thread has once used, for that thread: of the largest picture, in every one.
         with suppress(AttributeError):  # another C library
             ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 4 << 20)
@@ -47,21 +59,61 @@ class TritonPythonModel:
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Decode all pictures of all requests at once; a bad one spoils only the request that it came with.
 
+        Not before the network has taken what was decoded before: of a flood, most would be decoded for nothing.
+
         Whether its caller has cancelled one is not asked: Triton itself looks for that in the queue.
         """
-        return [_answer(job) for job in [self._begin(request) for request in requests]]
+        files = [_files(request) for request in requests]
+        self._flow.wait(sum(map(len, files)))
+        jobs = [[self._threads.submit(self._decode, file) for file in some] for some in files]
+        return [_answer(job) for job in jobs]
 
     def finalize(self) -> None:
         """Stop the threads."""
         self._threads.shutdown()
-
-    def _begin(self, request: Any) -> list[Future[Picture]]:
-        files = pb_utils.get_input_tensor_by_name(request, ENCODED_NAME).as_numpy()
-        return [self._threads.submit(self._decode, file) for file in files.reshape(-1)]
+        self._flow.close()
 
     def _decode(self, file: bytes) -> Picture:
         with self._pixels.taken(pixels(file)):
             return preprocess(file)
+
+
+class Flow:
+    """Keeps this process from decoding much more than the network takes.
+
+    Args:
+        decoder: Name of this model.
+        most: Pictures that may wait for the network before more are decoded.
+    """
+
+    def __init__(self, decoder: str, most: int) -> None:
+        self._decoder, self._most = decoder, most
+        self._backlog: Backlog | None = None
+        self._look_at = 0.0
+
+    def wait(self, pictures: int) -> None:
+        """Return as soon as so many may be decoded: at once where no network counts."""
+        backlog = self._opened()
+        try:
+            while backlog is not None and not backlog.add(pictures, self._most):
+                time.sleep(LOOK_S)
+        except OSError as error:  # no reason not to answer
+            pb_utils.Logger.log_warn(f"{self._decoder}: no longer waits for its network: {error}")
+            self.close()
+
+    def _opened(self) -> Backlog | None:
+        """The count, once the network has begun it: it may be loaded later than this model."""
+        if self._backlog is None and time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + 1
+            with suppress(OSError):
+                self._backlog = Backlog(self._decoder, create=False)
+        return self._backlog
+
+    def close(self) -> None:
+        """Wait no more."""
+        if self._backlog is not None:
+            self._backlog.close()
+            self._backlog, self._look_at = None, float("inf")
 
 
 class Pixels:
@@ -98,6 +150,11 @@ def pixels(file: bytes) -> int:
     except Exception:  # what is damaged, decoding says
         return AT_ONCE
     return min(width * height, AT_ONCE)
+
+
+def _files(request: Any) -> list[bytes]:
+    files: list[bytes] = list(pb_utils.get_input_tensor_by_name(request, ENCODED_NAME).as_numpy().reshape(-1))
+    return files
 
 
 def _answer(job: Sequence[Future[Picture]]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import json
 import os
 import subprocess
 import sys
@@ -18,21 +19,26 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import densescan.serving
 from densescan.preprocessing import preprocess
+from densescan.serving.backlog import Backlog
 from densescan.tasks import ENCODED_NAME, INPUT_NAME
 from tests.server import fake_pb_utils
 from tests.server.conftest import eventually
 
-PROGRAM = Path(__file__).resolve().parents[2] / "model_repository/image_decoder/1/model.py"
+PROGRAM = Path(densescan.serving.__file__).with_name("decoder.py")
+ROOT = Path(__file__).resolve().parents[3]
+ARGUMENTS = {"model_config": json.dumps({"name": "xray_decoder", "max_batch_size": 16})}
 
 
 @pytest.fixture
 def module(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     """The decoder's program, on a machine of 64 cores."""
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", fake_pb_utils)
+    monkeypatch.setattr(fake_pb_utils, "Logger", fake_pb_utils.Logger())
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # the repository may be signed
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
-    spec = importlib.util.spec_from_file_location("image_decoder", PROGRAM)
+    spec = importlib.util.spec_from_file_location("densescan.serving.decoder", PROGRAM)
     assert spec is not None
     assert spec.loader is not None
     loaded = importlib.util.module_from_spec(spec)
@@ -43,7 +49,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
 @pytest.fixture
 def decoder(module: types.ModuleType) -> Iterator[Any]:
     model = module.TritonPythonModel()
-    model.initialize({})
+    model.initialize(ARGUMENTS)
     yield model
     model.finalize()
 
@@ -134,12 +140,12 @@ def test_memory_is_given_back_and_not_kept_by_each_thread() -> None:
             return max(int(line.split()[1]) for line in open("/proc/self/status") if "VmHWM" in line) // 1024
         os.sched_getaffinity = lambda _: set(range(6))
         sys.modules["triton_python_backend_utils"] = fake_pb_utils
-        spec = importlib.util.spec_from_file_location("image_decoder", sys.argv[1])
+        spec = importlib.util.spec_from_file_location("densescan.serving.decoder", sys.argv[1])
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         module.AT_ONCE = 12_000_000
         decoder = module.TritonPythonModel()
-        decoder.initialize({})
+        decoder.initialize({"model_config": '{"name": "xray_decoder", "max_batch_size": 16}'})
         row = np.linspace(0, 255, 4000).astype(np.uint8)
         stream = io.BytesIO()
         Image.fromarray(np.broadcast_to(row, (3000, 4000))).convert("RGBA").save(stream, "PNG", compress_level=1)
@@ -149,7 +155,7 @@ def test_memory_is_given_back_and_not_kept_by_each_thread() -> None:
         print(held() - began)
     """
     command = [sys.executable, "-B", "-c", code, str(PROGRAM)]
-    done = subprocess.run(command, cwd=PROGRAM.parents[3], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 2 * 10 * 12
 
@@ -175,3 +181,60 @@ def test_a_bad_file_spoils_the_request_that_it_came_with_alone(decoder: Any) -> 
     np.testing.assert_array_equal(after[INPUT_NAME][0], preprocess(good))
     assert bad.error.code == fake_pb_utils.TritonError.INVALID_ARG
     assert "truncated" in bad.error.text
+
+
+@pytest.fixture
+def network(memory: Path) -> Iterator[Backlog]:
+    """What a network counts, of a server whose decoder is this process."""
+    backlog = Backlog("xray_decoder", create=True)
+    yield backlog
+    backlog.close()
+
+
+def test_pictures_beyond_two_batches_wait_undecoded_until_the_network_takes_some(
+    module: types.ModuleType, decoder: Any, network: Backlog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, waits = picture(40, 40), threading.Event()
+    monkeypatch.setattr(module.time, "sleep", lambda _: waits.set())
+    network.take(1, full=True)
+    for _ in range(2):
+        ask(decoder, *[small] * 16)
+    assert not waits.is_set()
+    thread = threading.Thread(target=ask, args=(decoder, small))
+    thread.start()
+    assert waits.wait(20)
+    assert thread.is_alive()
+    network.take(16, full=True)
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_where_no_network_counts_nothing_waits(decoder: Any, memory: Path) -> None:
+    for _ in range(5):
+        answers = ask(decoder, *[picture(40, 40)] * 16)
+        assert [answer.error for answer in answers] == [None] * 16
+    assert list(memory.iterdir()) == []
+
+
+def test_a_network_that_is_loaded_later_is_found(module: types.ModuleType, decoder: Any, memory: Path) -> None:
+    ask(decoder, picture(40, 40))
+    backlog = Backlog("xray_decoder", create=True)
+    backlog.take(1, full=True)
+    decoder._flow._look_at = 0.0  # a second later
+    ask(decoder, *[picture(40, 40)] * 40)
+    assert not backlog.add(1, 40)
+    backlog.close()
+
+
+def test_a_count_that_fails_is_said_once_and_costs_no_answer(
+    decoder: Any, network: Backlog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Backlog, "add", full)
+    for _ in range(2):
+        (answer,) = ask(decoder, picture(40, 40))
+        assert answer.error is None
+    (said,) = fake_pb_utils.Logger.warnings
+    assert "No space left" in said
