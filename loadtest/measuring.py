@@ -12,7 +12,7 @@ from typing import Any
 
 from densescan import Client
 from densescan.preprocessing import preprocess
-from densescan.tasks import MRI, XRAY
+from densescan.tasks import MRI, TASKS, XRAY
 from server import EmbeddedTriton, ServerStartError
 from server.repository import read_repository
 
@@ -23,7 +23,7 @@ from .machine import this_machine
 from .pictures import write_phantoms
 from .processes import CallersProcess
 from .raw import RawNetwork, batches
-from .server_side import Counters, cpu_s, memory_mb
+from .server_side import Counters, cpu_by_model, memory_mb
 from .ways import Load, Target, served_files
 
 log = logging.getLogger(__name__)
@@ -99,18 +99,26 @@ class Bench:
     def _load(
         self, targets: Sequence[Target], callers: int, seconds: float, rate: float | None = None
     ) -> dict[str, Any]:
-        # Of two tasks at once, the first one's batches.
-        model = XRAY.gradcam if targets[0].way == "gradcam" else XRAY.classifier
-        before, cpu, start = self.counters.executed(model), cpu_s(self.triton.pid), time.perf_counter()
+        models = [_network(target) for target in targets]
+        before, cpu, start = [*map(self.counters.executed, models)], cpu_by_model(self.triton.pid), time.perf_counter()
         outcome = self.callers.run(Load(tuple(targets), callers, seconds, self.plan.warm_up_s, rate))
-        executed = difference(self.counters.executed(model), before)
-        server_cores = (cpu_s(self.triton.pid) - cpu) / (time.perf_counter() - start)
+        batches_of = [difference(self.counters.executed(model), was) for model, was in zip(models, before, strict=True)]
+        spent = {name: taken - cpu.get(name, 0.0) for name, taken in cpu_by_model(self.triton.pid).items()}
+        server_cores = sum(spent.values()) / (time.perf_counter() - start)
+        pictures = sum(size * times for executed in batches_of for size, times in executed.items())
         return {
             **figures(outcome),
-            "executed": executed,
-            "mean_batch": mean_batch(executed),
+            "executed": batches_of[0],  # of two tasks at once, the first one's
+            "mean_batch": mean_batch(batches_of[0]),
             "server_cores": server_cores,
+            "processor_ms": {name: 1000 * taken / pictures for name, taken in spent.items()} if pictures else {},
         }
+
+
+def _network(target: Target) -> str:
+    """The model whose batches a load of that kind fills."""
+    task = TASKS[target.task]
+    return task.gradcam if target.way == "gradcam" else task.classifier
 
 
 def figures(outcome: Outcome) -> dict[str, Any]:
@@ -126,15 +134,19 @@ def figures(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def raw_per_second(raw: RawNetwork, arrays: Sequence[Any], size: int, seconds: float) -> float:
-    """Pictures a second of the network in this process, in batches of `size`."""
+def raw_speed(raw: RawNetwork, arrays: Sequence[Any], size: int, seconds: float) -> tuple[float, float]:
+    """The network in this process, in batches of `size`.
+
+    Returns:
+        Pictures a second, and processor time of a picture in milliseconds.
+    """
     turns = batches(arrays, size, 8)
     raw(turns[0])
-    done, start = 0, time.perf_counter()
+    done, cpu, start = 0, time.process_time(), time.perf_counter()
     while (elapsed := time.perf_counter() - start) < seconds:
         raw(turns[done % len(turns)])
         done += 1
-    return done * size / elapsed
+    return done * size / elapsed, 1000 * (time.process_time() - cpu) / (done * size)
 
 
 def measure(repository: Path, plan: Plan, say: Callable[[str], None], peers: Sequence[str] = ()) -> dict[str, Any]:
@@ -152,7 +164,7 @@ def measure(repository: Path, plan: Plan, say: Callable[[str], None], peers: Seq
         raw = RawNetwork(XRAY, repository)
         report: dict[str, Any] = {"machine": vars(machine), "pictures": "224x224 grey JPEG, drawn"}
         say("the network in this process")
-        report["raw"] = {str(size): raw_per_second(raw, arrays, size, plan.seconds) for size in BATCH_SIZES}
+        report["raw"] = {str(size): raw_speed(raw, arrays, size, plan.seconds)[0] for size in BATCH_SIZES}
         plan = plan.at(max(report["raw"].values()))
         report["plan"] = vars(plan)
         with EmbeddedTriton(repository, models=served) as triton, CallersProcess() as callers:
@@ -226,7 +238,8 @@ def matched_rounds(
     rounds = []
     for number in range(bench.plan.rounds):
         bench.say(f"round {number + 1} of {bench.plan.rounds}")
-        turn: dict[str, Any] = {"raw": raw_per_second(raw, arrays, best, bench.plan.seconds)}
+        turn: dict[str, Any] = {}
+        turn["raw"], turn["raw_ms"] = raw_speed(raw, arrays, best, bench.plan.seconds)
         turn |= {kind: bench.load(targets) for kind, targets in kinds.items()}
         rounds.append(turn)
     return rounds

@@ -8,6 +8,10 @@ from pathlib import Path
 
 from tritonclient.grpc import InferenceServerClient
 
+TRITON = "tritonserver"
+
+_STUB = "triton_python_backend_stub"
+
 
 class Counters:
     """Triton's own counters of the executed batches."""
@@ -42,15 +46,26 @@ def memory_mb(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def cpu_s(pid: int) -> float:
-    """Processor time that a process and those it started have taken so far, in seconds."""
-    ticks = 0
+def cpu_by_model(pid: int) -> dict[str, float]:
+    """Processor time that tritonserver and its models' processes have taken so far, in seconds.
+
+    Args:
+        pid: Process id of tritonserver.
+
+    Returns:
+        By the name of the model; that of tritonserver itself by `TRITON`.
+    """
+    seconds: dict[str, float] = {TRITON: 0.0}
     for process in family(pid):
         with contextlib.suppress(OSError):
             # The name, in brackets, may itself hold blanks.
             fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+            command = Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace").split("\0")
+            # STUB MODEL/VERSION/FILE …
+            name = Path(command[1]).parts[-3] if Path(command[0]).name == _STUB else TRITON
+            taken = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+            seconds[name] = seconds.get(name, 0.0) + taken
+    return seconds
 
 
 def family(pid: int) -> list[int]:

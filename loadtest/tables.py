@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich.table import Table
 
+from densescan.tasks import TASKS
+
 from . import latency
 from .figures import Spread, median
+from .server_side import TRITON
 
 CLAIMS = {
     "one_caller_file_over_raw": ("One caller, JPEG file through the SDK / network in process", "at most 1.5"),
@@ -30,6 +33,9 @@ WAYS = {
     "encoded": "encoded bytes to the ensemble, no SDK",
     "both_tasks": "gRPC, both tasks at once",
 }
+_NETWORK = "network"
+_PARTS = ("client", "Triton", "decoder", _NETWORK)
+"""Whose processor time is told apart; a network's is that of its model's process, Python and all."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +116,28 @@ def ways(report: Mapping[str, Any]) -> Rows:
         if not points:
             continue
         rates = sorted(point if way == "raw" else point["per_second"] for point in points)
-        costs = sorted(0.0 if way == "raw" else point["client_ms_per_call"] for point in points)
-        cost = "" if way == "raw" else f"{median(costs):.2f}"
-        cells.append((name, f"{median(rates):.1f}", f"{rates[0]:.1f} to {rates[-1]:.1f}", cost))
-    heads = ("16 callers", "pictures/s", "over the rounds", "client's ms of processor a call")
+        costs = [{_NETWORK: turn.get("raw_ms", 0.0)} for turn in rounds] if way == "raw" else map(_costs, points)
+        parts = _medians(list(costs))
+        cells.append((name, f"{median(rates):.1f}", f"{rates[0]:.1f} to {rates[-1]:.1f}", *parts))
+    heads = ("16 callers", "pictures/s", "over the rounds", *_PARTS, "processor ms a picture, together")
     return Rows(f"Ways to ask, median of {len(rounds)} rounds in which each has its turn", heads, tuple(cells))
+
+
+def _costs(point: Mapping[str, Any]) -> dict[str, float]:
+    """Processor time of a picture by `_PARTS`, in milliseconds."""
+    costs = {"client": point["client_ms_per_call"]}
+    for model, spent in point.get("processor_ms", {}).items():
+        kinds = {TRITON: "Triton", **{task.decoder: "decoder" for task in TASKS.values()}}
+        part = kinds.get(model, _NETWORK)
+        costs[part] = costs.get(part, 0.0) + spent
+    return costs
+
+
+def _medians(costs: Sequence[Mapping[str, float]]) -> list[str]:
+    """Of each part and of all together; nothing where less than a hundredth of a millisecond was spent."""
+    parts = [median([cost.get(part, 0.0) for cost in costs]) for part in _PARTS]
+    together = median([sum(cost.values()) for cost in costs])
+    return [f"{spent:.2f}" if spent >= 0.005 else "" for spent in (*parts, together)]
 
 
 def open_loop(report: Mapping[str, Any]) -> Rows:

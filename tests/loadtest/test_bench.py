@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from densescan.tasks import XRAY
+from densescan.tasks import TASKS, XRAY
 from loadtest import bench, document, latency, measuring, peers, tables
-from loadtest.server_side import Counters, cpu_s, memory_mb
+from loadtest.server_side import TRITON, Counters, cpu_by_model, memory_mb
 
 # On a busy machine even a tiny network's answer can take a second.
 PLAN = measuring.Plan(seconds=1.5, warm_up_s=0.1, rounds=2, turns=10, open_s=0.4, pictures=0)
@@ -59,9 +59,17 @@ def test_a_slow_network_is_pressed_for_longer() -> None:
 class TestOneRun:
     def test_measures_every_way_in_every_round(self, report: dict[str, Any]) -> None:
         assert [sorted(turn) for turn in report["rounds"]] == [
-            ["both_tasks", "encoded", "raw", "ready", "sdk_array", "sdk_file"]
+            ["both_tasks", "encoded", "raw", "raw_ms", "ready", "sdk_array", "sdk_file"]
         ] * 2
-        assert all(turn[way]["per_second"] > 0 for turn in report["rounds"] for way in turn if way != "raw")
+        assert all(turn[way]["per_second"] > 0 for turn in report["rounds"] for way in turn if "raw" not in way)
+
+    def test_tells_whose_processor_time_a_picture_takes(self, report: dict[str, Any]) -> None:
+        heads = list(tables.ways(report).heads)
+        cells = {cell[0]: dict(zip(heads, cell, strict=True)) for cell in tables.ways(report).cells}
+        raw, ready, encoded = (cells[tables.WAYS[way]] for way in ("raw", "ready", "encoded"))
+        assert (raw["client"], raw["Triton"], raw["decoder"], ready["decoder"]) == ("", "", "", "")
+        assert all(float(encoded[part]) > 0 for part in ("client", "Triton", "decoder", "network"))
+        assert float(ready["processor ms a picture, together"]) > float(ready["network"])
 
     def test_claims_are_ratios_within_a_round(self, report: dict[str, Any]) -> None:
         ratios = [turn["sdk_file"]["per_second"] / turn["sdk_array"]["per_second"] for turn in report["rounds"]]
@@ -130,7 +138,9 @@ def test_a_server_tells_its_batches_and_its_cost(tiny_triton: Any) -> None:
     assert counters.serves(XRAY.classifier)
     assert counters.executed(XRAY.classifier)  # the warm-up
     assert memory_mb(tiny_triton.pid) > memory_mb(os.getpid()) / 10
-    assert cpu_s(tiny_triton.pid) > 0
+    spent = cpu_by_model(tiny_triton.pid)
+    assert set(spent) == {TRITON, *(model for task in TASKS.values() for model in (task.decoder, task.classifier))}
+    assert spent[XRAY.classifier] > 0
     counters.close()
 
 
