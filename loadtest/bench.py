@@ -4,6 +4,7 @@ python -m loadtest.bench                     about five minutes, more on a slow 
 python -m loadtest.bench --quick             a look, in about one minute
 python -m loadtest.bench --write-docs        also docs/BENCHMARKS.md and its plot
 python -m loadtest.bench --peers all         also what else one could have served with
+python -m loadtest.bench --url gpu-host:8001 --about "1 L4, 8 cores"    a server that runs already, for loadtest.size
 """
 
 from __future__ import annotations
@@ -20,8 +21,14 @@ from server.embedded import DEFAULT_REPOSITORY
 from . import document, tables
 from .console import err, out, run
 from .measuring import Plan, measure
+from .running import BUSY, measure_running
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+_CALLERS_BUSY = (
+    "The callers' process used {:.1f} of the one core that it can use: the server may do more than was measured. "
+    "Run this on several machines at once, and add their rates."
+)
 
 
 def main(
@@ -35,6 +42,12 @@ def main(
     model_repository: Annotated[
         Path, typer.Option(metavar="DIR", show_default="model_repository", help="Folder of the models.")
     ] = DEFAULT_REPOSITORY,
+    url: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Measure a server that runs already; callers are on this machine.")
+    ] = "",
+    about: Annotated[
+        str, typer.Option(metavar="TEXT", help="With --url: what that server runs on, in words.")
+    ] = "the server that was measured",
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="Where every figure goes, as JSON.")
     ] = Path("runs/bench.json"),
@@ -47,7 +60,9 @@ def main(
     ] = None,
 ) -> None:
     """Measure how fast the models are served, against the network alone."""
-    report = _read(read) if read else _measure(model_repository, quick, peers)
+    if url and (write_docs or peers or read):
+        raise typer.BadParameter("--url goes with neither --write-docs nor --peers nor --read")
+    report = _read(read) if read else _measure(model_repository, quick, peers, url, about)
     if read is None:
         write_aside(output, json.dumps(report, indent=1) + "\n")
     if as_json:
@@ -65,13 +80,19 @@ def main(
         err.print(f"wrote {DOCS.name}/BENCHMARKS.md and {DOCS.name}/{document.PLOT}", style="dim")
 
 
-def _measure(repository: Path, quick: bool, peers: str) -> dict[str, Any]:
+def _measure(repository: Path, quick: bool, peers: str, url: str, about: str) -> dict[str, Any]:
     from .peers import chosen
 
+    plan = Plan.quick() if quick else Plan()
     try:
         names = chosen(peers)
         with err.status("measuring") as status:
-            return measure(repository, Plan.quick() if quick else Plan(), lambda what: status.update(what), names)
+            if not url:
+                return measure(repository, plan, lambda what: status.update(what), names)
+            report = measure_running(url, about, plan, lambda what: status.update(what))
+        if report["callers_busy"] >= BUSY:
+            err.print(_CALLERS_BUSY.format(report["callers_busy"]), style="yellow")
+        return report
     except (ServerStartError, ValueError) as error:
         err.print(str(error), style="red", markup=False)
         raise typer.Exit(2) from error

@@ -51,9 +51,10 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
     figure, (left, right) = pyplot().subplots(1, 2, figsize=(11, 4), layout="constrained")
     callers = [int(number) for number in report["closed"]]
     points = list(report["closed"].values())
-    best = max(report["raw"].values())
     left.plot(callers, [point["per_second"] for point in points], marker="o", label="served, requests ready")
-    left.axhline(best, color="grey", linestyle="--", label=f"network alone, best batch ({best:.0f}/s)")
+    if "raw" in report:
+        best = max(report["raw"].values())
+        left.axhline(best, color="grey", linestyle="--", label=f"network alone, best batch ({best:.0f}/s)")
     left.set(xscale="log", xlabel="callers that wait for their answer", ylabel="pictures a second", ylim=(0, None))
     left.set_xticks(callers, [str(number) for number in callers])
     left.minorticks_off()

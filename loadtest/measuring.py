@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,18 +74,29 @@ class Plan:
 
 @dataclass
 class Bench:
-    """A running server, callers beside it, and the raw network in this process."""
+    """A running server, and callers beside it.
 
-    triton: EmbeddedTriton
+    Attributes:
+        url: ``host:port`` of the server.
+        callers: They ask it.
+        counters: Its own.
+        files: Paths of the pictures by task.
+        plan: How long everything takes.
+        say: Told what is being measured.
+        pid: Process id of tritonserver, where it runs on this machine.
+    """
+
+    url: str
     callers: CallersProcess
     counters: Counters
     files: dict[str, tuple[str, ...]]
     plan: Plan
     say: Callable[[str], None]
+    pid: int | None = None
 
     def target(self, way: str, task: str = XRAY.name) -> Target:
         """A target on this server."""
-        return Target(way, task, self.triton.grpc_url, self.files[task])
+        return Target(way, task, self.url, self.files[task])
 
     def load(self, targets: Sequence[Target], callers: int = MANY, rate: float | None = None) -> dict[str, Any]:
         """Run one load; its figures, with what the server did meanwhile."""
@@ -100,10 +112,10 @@ class Bench:
         self, targets: Sequence[Target], callers: int, seconds: float, rate: float | None = None
     ) -> dict[str, Any]:
         models = [_network(target) for target in targets]
-        before, cpu, start = [*map(self.counters.executed, models)], cpu_by_model(self.triton.pid), time.perf_counter()
+        before, cpu, start = [*map(self.counters.executed, models)], self._cpu(), time.perf_counter()
         outcome = self.callers.run(Load(tuple(targets), callers, seconds, self.plan.warm_up_s, rate))
         batches_of = [difference(self.counters.executed(model), was) for model, was in zip(models, before, strict=True)]
-        spent = {name: taken - cpu.get(name, 0.0) for name, taken in cpu_by_model(self.triton.pid).items()}
+        spent = {name: taken - cpu.get(name, 0.0) for name, taken in self._cpu().items()}
         server_cores = sum(spent.values()) / (time.perf_counter() - start)
         pictures = sum(size * times for executed in batches_of for size, times in executed.items())
         return {
@@ -113,6 +125,10 @@ class Bench:
             "server_cores": server_cores,
             "processor_ms": {name: 1000 * taken / pictures for name, taken in spent.items()} if pictures else {},
         }
+
+    def _cpu(self) -> dict[str, float]:
+        """Processor time by model; nothing of a server elsewhere."""
+        return {} if self.pid is None else cpu_by_model(self.pid)
 
 
 def _network(target: Target) -> str:
@@ -168,11 +184,12 @@ def measure(repository: Path, plan: Plan, say: Callable[[str], None], peers: Seq
         plan = plan.at(max(report["raw"].values()))
         report["plan"] = vars(plan)
         with EmbeddedTriton(repository, models=served) as triton, CallersProcess() as callers:
-            bench = Bench(triton, callers, Counters(triton.grpc_url), files, plan, say)
+            bench = Bench(triton.grpc_url, callers, Counters(triton.grpc_url), files, plan, say, triton.pid)
             report["one_caller"] = one_caller(bench, raw, arrays)
             report["closed"] = closed_loop(bench)
             best = max(report["raw"], key=lambda size: report["raw"][size])
-            report["rounds"] = matched_rounds(bench, raw, arrays, int(best), served)
+            alone = partial(raw_speed, raw, arrays, int(best), plan.seconds)
+            report["rounds"] = matched_rounds(bench, served, lambda: dict(zip(("raw", "raw_ms"), alone(), strict=True)))
             capacity = median([turn["ready"]["per_second"] for turn in report["rounds"]])
             report["capacity"] = capacity
             report["open"] = open_loop(bench, capacity)
@@ -212,24 +229,30 @@ def one_caller(bench: Bench, raw: RawNetwork, arrays: Sequence[Any]) -> dict[str
     """Latency of one caller against the network in this process, in turns."""
     bench.say("one caller")
     files = bench.files[XRAY.name]
-    with Client(bench.triton.grpc_url) as client:
+    with Client(bench.url) as client:
         rounds = latency.in_turns(latency.kinds(XRAY, raw, client, files, arrays), bench.plan.turns)
     return asdict(latency.summarise(XRAY.name, this_machine(), rounds))
 
 
-def closed_loop(bench: Bench) -> dict[str, Any]:
+def closed_loop(bench: Bench, numbers: Sequence[int] | None = None) -> dict[str, Any]:
     """Throughput and latency by number of callers, requests ready."""
     points = {}
-    for callers in CALLERS:
+    for callers in numbers or CALLERS:
         bench.say(f"{callers} callers")
         points[str(callers)] = bench.load([bench.target("ready")], callers)
     return points
 
 
 def matched_rounds(
-    bench: Bench, raw: RawNetwork, arrays: Sequence[Any], best: int, served: Sequence[str]
+    bench: Bench, served: Collection[str], beside: Callable[[], dict[str, float]] = dict
 ) -> list[dict[str, Any]]:
-    """The ways that are compared with one another, one after the other in each round, so that they share its luck."""
+    """The ways that are compared with one another, one after the other in each round, so that they share its luck.
+
+    Args:
+        bench: The server and its callers.
+        served: Names of its models.
+        beside: What else has its turn in each round, with its figures by name.
+    """
     kinds: dict[str, list[Target]] = {way: [bench.target(way)] for way in ("ready", "sdk_array", "sdk_file")}
     if XRAY.ensemble in served:
         kinds["encoded"] = [bench.target("encoded")]
@@ -238,8 +261,7 @@ def matched_rounds(
     rounds = []
     for number in range(bench.plan.rounds):
         bench.say(f"round {number + 1} of {bench.plan.rounds}")
-        turn: dict[str, Any] = {}
-        turn["raw"], turn["raw_ms"] = raw_speed(raw, arrays, best, bench.plan.seconds)
+        turn: dict[str, Any] = beside()
         turn |= {kind: bench.load(targets) for kind, targets in kinds.items()}
         rounds.append(turn)
     return rounds

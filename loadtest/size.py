@@ -4,7 +4,7 @@ python -m loadtest.size --per-day 20000                          studies a day, 
 python -m loadtest.size --per-day 200 --pictures 120             MRI series of 120 slices
 python -m loadtest.size --per-second 500 --p95-ms 100 --spare 2  requests a second, two servers may fail
 python -m loadtest.size --per-day 20000 --price 0.10             and what a million pictures cost
-python -m loadtest.size --bench runs/bench.json --per-day 20000  by a benchmark of your own machine
+python -m loadtest.size --bench runs/bench.json --per-day 20000  by a benchmark of your own machine, or of a GPU's
 python -m loadtest.size --write-docs                             docs/SIZING.md, from docs/BENCHMARKS.md
 
 A server is what the benchmark ran on. Its capacity for a limit of latency is the highest rate, among those that were
@@ -51,7 +51,7 @@ class Size:
         per_server: Requests a second that one of them is given when all are up.
         capacity: Requests a second at which one was seen to keep the limit.
         p95_ms: 95th percentile of the latency that was seen there, in milliseconds.
-        cores: Cores of all servers together.
+        cores: Cores of all servers together; None where the server that was measured runs elsewhere.
         memory_mb: Memory of one server, in MB; None where the benchmark did not say.
     """
 
@@ -59,7 +59,7 @@ class Size:
     per_server: float
     capacity: float
     p95_ms: float
-    cores: int
+    cores: int | None
     memory_mb: float | None
 
 
@@ -96,7 +96,7 @@ def size(report: Mapping[str, Any], per_second: float, p95_ms: float, spare: int
         raise ValueError(f"the load is {per_second}; expected a positive number of requests a second")
     rate, seen = capacity(report, p95_ms)
     servers = math.ceil(per_second / rate) + spare
-    cores = servers * report["machine"]["cores"]
+    cores = None if "server" in report else servers * report["machine"]["cores"]
     return Size(servers, per_second / servers, rate, seen, cores, report.get("memory_mb"))
 
 
@@ -223,7 +223,13 @@ night, asked or not, the spare one too; that, and not the network, is what few p
 
 ## GPU
 
-Not measured: no GPU was at hand, and the benchmark serves the CPU profile. Nothing on this page holds for a GPU.
+Not measured: no GPU was at hand, and nothing on this page holds for one. Measure yours where it serves, a server that
+runs already, with callers on another machine; then ask for its number and its cost as above:
+
+```sh
+python -m loadtest.bench --url gpu-host:8001 --about "1 L4, 8 cores" --output runs/gpu.json
+python -m loadtest.size --bench runs/gpu.json --per-day 2000000 --p95-ms 50 --price 0.80
+```
 
 ## An example
 
@@ -274,16 +280,17 @@ def main(
     if as_json:
         out.print_json(json.dumps({**asdict(needed), "cost_per_million": cost}))
         return
-    about = report["about"] if "about" in report else Machine(**report["machine"]).describe()
+    about = report.get("about") or report.get("server") or Machine(**report["machine"]).describe()
     out.print(f"measured on: {about}", style="dim", markup=False)
-    out.print(sentence(needed, report["machine"]["cores"], spare, cost), markup=False)
+    out.print(sentence(needed, spare, cost), markup=False)
 
 
-def sentence(needed: Size, cores: int, spare: int, cost: float | None) -> str:
+def sentence(needed: Size, spare: int, cost: float | None) -> str:
     """What a load needs, for a person."""
     memory = f" and {needed.memory_mb:.0f} MB" if needed.memory_mb else ""
+    each = "" if needed.cores is None else f" of {needed.cores // needed.servers} cores{memory} each"
     told = (
-        f"{needed.servers} servers ({spare} to spare) of {cores} cores{memory} each: "
+        f"{needed.servers} servers ({spare} to spare){each}: "
         f"{needed.per_server:.1f} requests a second for each, which kept {needed.capacity:.0f} with 95 % within "
         f"{needed.p95_ms:.0f} ms."
     )
@@ -302,7 +309,7 @@ def _servers(report: Mapping[str, Any], studies: int, limit: float) -> str:
 
 def _told(report: Mapping[str, Any], limit: float) -> str:
     needed = size(report, busiest(_EXAMPLE), limit, 1)
-    return sentence(needed, report["machine"]["cores"], 1, per_million(needed, _EXAMPLE, 0.10))
+    return sentence(needed, 1, per_million(needed, _EXAMPLE, 0.10))
 
 
 if __name__ == "__main__":

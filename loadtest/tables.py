@@ -64,9 +64,10 @@ def table(rows: Rows) -> Table:
 
 def all_rows(report: Mapping[str, Any]) -> Iterator[Rows]:
     """Every part of the report that was measured."""
-    yield claims(report)
-    yield one_caller(report)
-    yield raw(report)
+    if "raw" in report:  # not of a server elsewhere
+        yield claims(report)
+        yield one_caller(report)
+        yield raw(report)
     yield closed(report)
     yield ways(report)
     yield open_loop(report)
@@ -136,7 +137,7 @@ def _costs(point: Mapping[str, Any]) -> dict[str, float]:
 def _medians(costs: Sequence[Mapping[str, float]]) -> list[str]:
     """Of each part and of all together; nothing where less than a hundredth of a millisecond was spent."""
     parts = [median([cost.get(part, 0.0) for cost in costs]) for part in _PARTS]
-    together = median([sum(cost.values()) for cost in costs])
+    together = median([sum(cost.values()) if _NETWORK in cost else 0.0 for cost in costs])
     return [f"{spent:.2f}" if spent >= 0.005 else "" for spent in (*parts, together)]
 
 
@@ -158,7 +159,7 @@ def overload(report: Mapping[str, Any]) -> Iterator[Rows]:
         "encoded_ready": "encoded bytes to the ensemble",
         "sdk_array": "SDK, which holds back most of what would be refused",
     }
-    for way, phases in report["overload"].items():
+    for way, phases in report.get("overload", {}).items():
         flood = phases["flood"]
         accepted, refused = flood["latency_ms"], flood["refusal_ms"]
         before = phases["before"]["per_second"]

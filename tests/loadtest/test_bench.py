@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
-from densescan.tasks import TASKS, XRAY
-from loadtest import bench, document, latency, measuring, peers, tables
+from densescan.tasks import MRI, TASKS, XRAY
+from loadtest import bench, document, latency, measuring, peers, size, tables
+from loadtest import running as running_module
 from loadtest.server_side import TRITON, Counters, cpu_by_model, memory_mb
+from server import EmbeddedTriton
 
 # On a busy machine even a tiny network's answer can take a second.
 PLAN = measuring.Plan(seconds=1.5, warm_up_s=0.1, rounds=2, turns=10, open_s=0.4, pictures=0)
@@ -157,11 +160,9 @@ def test_a_repository_without_the_network_is_refused_with_a_reason(tmp_path: Pat
     assert ran.exit_code == 2
 
 
-def _app() -> Any:
-    import typer
-
+def _app(main: Any = bench.main) -> Any:
     app = typer.Typer()
-    app.command()(bench.main)
+    app.command()(main)
     return app
 
 
@@ -184,3 +185,78 @@ def test_the_cost_of_a_heatmap_is_taken_within_a_round() -> None:
         ("8", "decision"),
         ("8", "decision and heatmap"),
     ]
+
+
+@pytest.fixture(scope="module")
+def running(tiny_triton: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The JSON of a benchmark of a server that runs already."""
+    path = tmp_path_factory.mktemp("running") / "gpu.json"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running_module, "CALLERS", (1, 4))
+        patch.setattr(measuring.Plan, "quick", lambda: PLAN)
+        words = ["--quick", "--url", tiny_triton.grpc_url, "--about", "1 tiny GPU", "--output", str(path)]
+        ran = CliRunner().invoke(_app(), words)
+    assert ran.exit_code == 0, ran.output
+    return path
+
+
+@pytest.mark.triton
+class TestAServerThatRunsAlready:
+    def test_is_measured_as_its_callers_see_it(self, running: Path) -> None:
+        report = json.loads(running.read_text())
+        assert list(report["closed"]) == ["1", "4"]
+        assert report["capacity"] == max(point["per_second"] for point in report["closed"].values())
+        assert [sorted(turn) for turn in report["rounds"]] == [
+            ["both_tasks", "encoded", "ready", "sdk_array", "sdk_file"]
+        ] * 2
+        assert report["callers_busy"] > 0
+        assert "raw" not in report
+
+    def test_is_shown_as_tables_and_drawn(self, running: Path, tmp_path: Path) -> None:
+        shown = CliRunner().invoke(_app(), ["--read", str(running), "--plot", str(tmp_path / "plot.svg")])
+        assert shown.exit_code == 0, shown.output
+        assert "Ways to ask" in shown.output
+        assert "network in process" not in shown.output
+        assert (tmp_path / "plot.svg").is_file()
+
+    def test_is_sized_by_its_own_name_and_not_by_the_callers_cores(self, running: Path) -> None:
+        report = json.loads(running.read_text())
+        slowest = max(point["latency_ms"]["p95"] for point in report["open"].values() if point["latency_ms"])
+        words = ["--bench", str(running), "--per-second", "1", "--p95-ms", str(slowest + 1), "--json"]
+        app = _app(size.main)
+        ran = CliRunner().invoke(app, words)
+        assert ran.exit_code == 0, ran.output
+        assert (json.loads(ran.stdout)["servers"], json.loads(ran.stdout)["cores"]) == (2, None)
+        ran = CliRunner().invoke(app, words[:-1])
+        assert "measured on: 1 tiny GPU" in ran.output
+        assert "cores" not in ran.output
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--url", "localhost:1", "--write-docs"], "--url goes with neither"),
+        (["--url", "localhost:1", "--peers", "all"], "--url goes with neither"),
+        (["--url", "localhost:1"], "localhost:1 does not answer"),
+    ],
+)
+def test_what_cannot_be_measured_by_an_address_is_told(words: list[str], told: str, tmp_path: Path) -> None:
+    ran = CliRunner().invoke(_app(), [*words, "--output", str(tmp_path / "bench.json")])
+    assert ran.exit_code == 2
+    assert told in " ".join(ran.output.replace("│", " ").split())
+    assert not (tmp_path / "bench.json").exists()
+
+
+@pytest.mark.triton
+def test_a_server_without_the_classifier_is_told(repository_of_tiny_networks: Path, tmp_path: Path) -> None:
+    with EmbeddedTriton(repository_of_tiny_networks, models=[MRI.classifier]) as triton:
+        ran = CliRunner().invoke(_app(), ["--url", triton.grpc_url, "--output", str(tmp_path / "bench.json")])
+    assert ran.exit_code == 2
+    assert f"does not serve {XRAY.classifier}" in " ".join(ran.output.split())
+
+
+@pytest.mark.parametrize(("cores", "busy"), [(0.5, 0.5), (1.0, 1.0)])
+def test_callers_that_may_be_the_limit_are_told_by_their_processor_time(cores: float, busy: float) -> None:
+    most = {"per_second": 2000.0, "client_ms_per_call": cores / 2}
+    report = {"closed": {"1": {"per_second": 100.0, "client_ms_per_call": 9.0}, "64": most}}
+    assert running_module.callers_busy(report) == pytest.approx(busy)
