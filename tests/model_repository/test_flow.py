@@ -33,6 +33,16 @@ def encoded(task: Task, folder: Path) -> list[InferInput]:
     return [tensor]
 
 
+def test_files_that_are_no_pictures_are_told_and_do_not_keep_others_waiting(triton: Any, tmp_path: Path) -> None:
+    film, bad = encoded(XRAY, tmp_path), InferInput(ENCODED_NAME, [1, 1], "BYTES")
+    bad.set_data_from_numpy(np.array([[b"no picture"]], object))
+    with InferenceServerClient(triton.grpc_url) as wire:
+        for _ in range(50):
+            with pytest.raises(InferenceServerException, match="is no picture"):
+                wire.infer(XRAY.ensemble, [bad])
+        assert wire.infer(XRAY.ensemble, film).as_numpy("probabilities") is not None
+
+
 def test_of_a_flood_nothing_is_decoded_to_be_refused_and_the_other_task_is_answered(
     triton: Any, tmp_path: Path
 ) -> None:

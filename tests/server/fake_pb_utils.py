@@ -46,6 +46,9 @@ class InferenceResponse:
         assert self.error is None, self.error
         return next(tensor.array for tensor in self.output_tensors if tensor.name == name)
 
+    def has_error(self) -> bool:
+        return self.error is not None
+
     @property
     def names(self) -> list[str]:
         return [tensor.name for tensor in self.output_tensors]

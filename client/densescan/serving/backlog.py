@@ -70,6 +70,11 @@ class Backlog:
             count.waiting += pictures
         return True
 
+    def drop(self, pictures: int) -> None:
+        """Count pictures no more that could not be decoded: the network will not see them."""
+        with self._count() as count:
+            count.waiting = max(0, count.waiting - pictures)
+
     def take(self, pictures: int, *, full: bool) -> None:
         """Count pictures that the network has taken, whether or not they came through the decoder.
 

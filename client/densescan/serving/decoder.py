@@ -66,7 +66,10 @@ class TritonPythonModel:
         files = [_files(request) for request in requests]
         self._flow.wait(sum(map(len, files)))
         jobs = [[self._threads.submit(self._decode, file) for file in some] for some in files]
-        return [_answer(job) for job in jobs]
+        answers = [_answer(job) for job in jobs]
+        if failed := sum(len(job) for job, answer in zip(jobs, answers, strict=True) if answer.has_error()):
+            self._flow.drop(failed)
+        return answers
 
     def finalize(self) -> None:
         """Stop the threads."""
@@ -93,11 +96,23 @@ class Flow:
 
     def wait(self, pictures: int) -> None:
         """Return as soon as so many may be decoded: at once where no network counts."""
-        backlog = self._opened()
+        if (backlog := self._opened()) is not None:
+            with self._tolerant():
+                while not backlog.add(pictures, self._most):
+                    time.sleep(LOOK_S)
+
+    def drop(self, pictures: int) -> None:
+        """Wait no more for so many, which could not be decoded."""
+        if self._backlog is not None:
+            with self._tolerant():
+                self._backlog.drop(pictures)
+
+    @contextmanager
+    def _tolerant(self) -> Iterator[None]:
+        """A count that fails is no reason not to answer: it is said, and there is none from then on."""
         try:
-            while backlog is not None and not backlog.add(pictures, self._most):
-                time.sleep(LOOK_S)
-        except OSError as error:  # no reason not to answer
+            yield
+        except OSError as error:
             pb_utils.Logger.log_warn(f"{self._decoder}: no longer waits for its network: {error}")
             self.close()
 

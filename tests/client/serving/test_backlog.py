@@ -63,6 +63,15 @@ def test_a_network_that_finds_less_than_a_full_batch_has_left_none(backlog: Back
     assert room(backlog) == MOST
 
 
+def test_what_could_not_be_decoded_is_counted_no_more(backlog: Backlog, clock: list[int]) -> None:
+    backlog.take(1, full=True)
+    room(backlog)
+    backlog.drop(5)
+    assert room(backlog) == 5
+    backlog.drop(100)
+    assert room(backlog) == MOST
+
+
 def test_pictures_that_came_as_arrays_give_no_room_beyond_the_limit(backlog: Backlog, clock: list[int]) -> None:
     for _ in range(100):
         backlog.take(16, full=True)

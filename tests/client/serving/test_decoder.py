@@ -209,6 +209,17 @@ def test_pictures_beyond_two_batches_wait_undecoded_until_the_network_takes_some
     assert not thread.is_alive()
 
 
+def test_files_that_cannot_be_decoded_do_not_keep_others_waiting(
+    module: types.ModuleType, decoder: Any, network: Backlog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module.time, "sleep", lambda _: pytest.fail("it waits"))
+    network.take(1, full=True)
+    for _ in range(3):
+        answers = ask(decoder, *[b"no picture"] * 16)
+        assert all(answer.error is not None for answer in answers)
+    assert network.add(1, 1)
+
+
 def test_where_no_network_counts_nothing_waits(decoder: Any, memory: Path) -> None:
     for _ in range(5):
         answers = ask(decoder, *[picture(40, 40)] * 16)
