@@ -53,8 +53,12 @@ class Backlog:
     def __init__(self, decoder: str, *, create: bool, server_pid: int | None = None) -> None:
         path = backlog_file(decoder, os.getppid() if server_pid is None else server_pid)
         self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o600)
-        with self._count():  # has its page now, and not when memory may be full
-            pass
+        try:
+            with self._count():  # has its page now, and not when memory may be full
+                pass
+        except OSError:
+            self.close()
+            raise
 
     def add(self, pictures: int, most: int) -> bool:
         """Count pictures that are about to be decoded, unless `most` or more wait for the network already.
@@ -63,7 +67,7 @@ class Backlog:
             Whether they were counted, and may be decoded.
         """
         with self._count() as count:
-            if time.monotonic_ns() - count.taken_ns > IN_MOTION_S * 1e9:
+            if abs(time.monotonic_ns() - count.taken_ns) > IN_MOTION_S * 1e9:
                 count.waiting = 0
             elif count.waiting >= most:
                 return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import time
@@ -87,6 +88,14 @@ def test_a_network_that_takes_nothing_for_a_second_is_not_waited_for(backlog: Ba
     assert backlog.add(1, MOST)
 
 
+def test_nor_is_one_that_took_its_last_batch_in_the_future(backlog: Backlog, clock: list[int]) -> None:
+    """As of a machine that was stopped and is started from what was saved of it."""
+    backlog.take(1, full=True)
+    room(backlog)
+    clock[0] -= 10_000_000_000
+    assert backlog.add(1, MOST)
+
+
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 16))))
 def test_whatever_happens_the_count_stays_within_its_bounds(
     tmp_path_factory: pytest.TempPathFactory, events: list[tuple[bool, int]]
@@ -145,6 +154,17 @@ def test_each_decoder_and_each_server_has_a_count_of_its_own(memory: Path) -> No
     third = backlog_file("xray_decoder", os.getppid())
     assert len({one, other, third}) == 3
     assert one.name.startswith(f"densescan-{os.getpid()}-")
+
+
+def test_a_count_that_memory_has_no_room_for_leaves_no_file_open(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    before = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="No space left"):
+        Backlog("decoder", create=True)
+    assert set(os.listdir("/proc/self/fd")) <= before
 
 
 def test_nobody_else_may_read_or_change_the_count(backlog: Backlog, memory: Path) -> None:
