@@ -64,6 +64,9 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
         latencies = [(point["latency_ms"] or {}).get(mark, float("nan")) for point in report["open"].values()]
         right.plot(shares, latencies, style, marker="o", label=mark, color="tab:blue")
     right.set(xlabel=f"load, % of {report['capacity']:.0f}/s", ylabel="ms from the intended send time", yscale="log")
+    plain = importlib.import_module("matplotlib.ticker").LogFormatter  # 200 rather than 2 × 10²
+    right.yaxis.set_major_formatter(plain(labelOnlyBase=False))
+    right.yaxis.set_minor_formatter(plain(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
     right.legend()
     save(figure, path)
 

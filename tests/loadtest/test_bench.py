@@ -217,6 +217,9 @@ class TestAServerThatRunsAlready:
         assert shown.exit_code == 0, shown.output
         assert "Ways to ask" in shown.output
         assert "network in process" not in shown.output
+        ways = tables.ways(json.loads(running.read_text()))
+        assert ways.heads[3:] == ("client's processor ms a picture",)
+        assert all(float(cell[3]) > 0 for cell in ways.cells)
         assert (tmp_path / "plot.svg").is_file()
 
     def test_is_sized_by_its_own_name_and_not_by_the_callers_cores(self, running: Path) -> None:
