@@ -150,11 +150,11 @@ def figures(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def raw_speed(raw: RawNetwork, arrays: Sequence[Any], size: int, seconds: float) -> tuple[float, float]:
+def raw_speed(raw: RawNetwork, arrays: Sequence[Any], size: int, seconds: float) -> dict[str, float]:
     """The network in this process, in batches of `size`.
 
     Returns:
-        Pictures a second, and processor time of a picture in milliseconds.
+        ``raw``, pictures a second, and ``raw_ms``, processor time of a picture in milliseconds.
     """
     turns = batches(arrays, size, 8)
     raw(turns[0])
@@ -162,7 +162,7 @@ def raw_speed(raw: RawNetwork, arrays: Sequence[Any], size: int, seconds: float)
     while (elapsed := time.perf_counter() - start) < seconds:
         raw(turns[done % len(turns)])
         done += 1
-    return done * size / elapsed, 1000 * (time.process_time() - cpu) / (done * size)
+    return {"raw": done * size / elapsed, "raw_ms": 1000 * (time.process_time() - cpu) / (done * size)}
 
 
 def measure(repository: Path, plan: Plan, say: Callable[[str], None], peers: Sequence[str] = ()) -> dict[str, Any]:
@@ -174,22 +174,21 @@ def measure(repository: Path, plan: Plan, say: Callable[[str], None], peers: Seq
     machine = this_machine()
     with tempfile.TemporaryDirectory() as folder:
         served = served_models(repository)
-        tasks = [task for task in (XRAY, MRI) if task.classifier in served]
-        files = {task.name: served_files(write_phantoms(task, Path(folder))) for task in tasks}
+        files = drawn_files(served, Path(folder))
         arrays = [preprocess(file) for file in files[XRAY.name]]
         raw = RawNetwork(XRAY, repository)
         report: dict[str, Any] = {"machine": vars(machine), "pictures": "224x224 grey JPEG, drawn"}
         say("the network in this process")
-        report["raw"] = {str(size): raw_speed(raw, arrays, size, plan.seconds)[0] for size in BATCH_SIZES}
+        report["raw"] = {str(size): raw_speed(raw, arrays, size, plan.seconds)["raw"] for size in BATCH_SIZES}
         plan = plan.at(max(report["raw"].values()))
         report["plan"] = vars(plan)
         with EmbeddedTriton(repository, models=served) as triton, CallersProcess() as callers:
             bench = Bench(triton.grpc_url, callers, Counters(triton.grpc_url), files, plan, say, triton.pid)
             report["one_caller"] = one_caller(bench, raw, arrays)
-            report["closed"] = closed_loop(bench)
+            report["closed"] = closed_loop(bench, CALLERS)
             best = max(report["raw"], key=lambda size: report["raw"][size])
             alone = partial(raw_speed, raw, arrays, int(best), plan.seconds)
-            report["rounds"] = matched_rounds(bench, served, lambda: dict(zip(("raw", "raw_ms"), alone(), strict=True)))
+            report["rounds"] = matched_rounds(bench, served, alone)
             capacity = median([turn["ready"]["per_second"] for turn in report["rounds"]])
             report["capacity"] = capacity
             report["open"] = open_loop(bench, capacity)
@@ -219,6 +218,12 @@ def served_models(repository: Path) -> list[str]:
     return complete
 
 
+def drawn_files(served: Collection[str], folder: Path) -> dict[str, tuple[str, ...]]:
+    """Paths of drawn pictures by task, for those whose classifier is served."""
+    tasks = [task for task in TASKS.values() if task.classifier in served]
+    return {task.name: served_files(write_phantoms(task, folder)) for task in tasks}
+
+
 def skipped(served: Sequence[str]) -> dict[str, str]:
     """What could not be measured, and why."""
     wanted = {"encoded": XRAY.ensemble, "both tasks at once": MRI.classifier, "gradcam": XRAY.gradcam}
@@ -234,10 +239,10 @@ def one_caller(bench: Bench, raw: RawNetwork, arrays: Sequence[Any]) -> dict[str
     return asdict(latency.summarise(XRAY.name, this_machine(), rounds))
 
 
-def closed_loop(bench: Bench, numbers: Sequence[int] | None = None) -> dict[str, Any]:
+def closed_loop(bench: Bench, numbers: Sequence[int]) -> dict[str, Any]:
     """Throughput and latency by number of callers, requests ready."""
     points = {}
-    for callers in numbers or CALLERS:
+    for callers in numbers:
         bench.say(f"{callers} callers")
         points[str(callers)] = bench.load([bench.target("ready")], callers)
     return points

@@ -16,11 +16,9 @@ from tritonclient.utils import InferenceServerException
 from densescan.tasks import TASKS, XRAY
 
 from .machine import this_machine
-from .measuring import Bench, Plan, closed_loop, matched_rounds, open_loop
-from .pictures import write_phantoms
+from .measuring import Bench, Plan, closed_loop, drawn_files, matched_rounds, open_loop
 from .processes import CallersProcess
 from .server_side import Counters
-from .ways import served_files
 
 CALLERS = (1, 2, 4, 8, 16, 32, 64, 128)
 """A GPU is busy only with more of them than a few cores are."""
@@ -53,9 +51,7 @@ def measure_running(url: str, about: str, plan: Plan, say: Callable[[str], None]
             ) from error
         if XRAY.classifier not in served:
             raise ValueError(f"{url} does not serve {XRAY.classifier}, which is what is measured")
-        tasks = [task for task in TASKS.values() if task.classifier in served]
-        files = {task.name: served_files(write_phantoms(task, Path(folder))) for task in tasks}
-        bench = Bench(url, callers, counters, files, plan, say)
+        bench = Bench(url, callers, counters, drawn_files(served, Path(folder)), plan, say)
         report: dict[str, Any] = {
             "machine": vars(this_machine()),
             "server": about,

@@ -129,9 +129,9 @@ def ways(report: Mapping[str, Any]) -> Rows:
 def _costs(point: Mapping[str, Any]) -> dict[str, float]:
     """Processor time of a picture by `_PARTS`, in milliseconds."""
     costs = {"client": point["client_ms_per_call"]}
+    parts = {TRITON: "Triton", **{task.decoder: "decoder" for task in TASKS.values()}}
     for model, spent in point.get("processor_ms", {}).items():
-        kinds = {TRITON: "Triton", **{task.decoder: "decoder" for task in TASKS.values()}}
-        part = kinds.get(model, _NETWORK)
+        part = parts.get(model, _NETWORK)
         costs[part] = costs.get(part, 0.0) + spent
     return costs
 

@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from densescan.serving.backlog import remove_backlogs
+
 from .backend_directory import compose_backend_directory
 from .environment import check_port_is_free, find_installation, free_ports, visible_gpus
 from .errors import ServerStartError
@@ -278,12 +280,10 @@ class EmbeddedTriton:
             self._repository = overlay(self.models, self._folder / "repository", gpu_to_cpu=gpu_to_cpu)
 
     def _remove_shared_memory(self) -> None:
-        memory = Path("/dev/shm")
-        for region in memory.glob(f"{self._shm_prefix}*"):  # left there only by a crash
+        for region in Path("/dev/shm").glob(f"{self._shm_prefix}*"):  # left there only by a crash
             region.unlink(missing_ok=True)
         if self._process is not None:
-            for count in memory.glob(f"densescan-{self._process.pid}-*"):  # densescan.serving.backlog
-                count.unlink(missing_ok=True)
+            remove_backlogs(self._process.pid)
 
     def _launch(self) -> None:
         free = free_ports(self._host, len(self._asked_ports))

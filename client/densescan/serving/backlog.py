@@ -108,7 +108,7 @@ class Backlog:
 
 
 def backlog_file(decoder: str, server_pid: int) -> Path:
-    """Where a server's processes count: whoever has ended the server may delete it.
+    """Where a server's processes count.
 
     Raises:
         OSError: There is no such process.
@@ -116,4 +116,14 @@ def backlog_file(decoder: str, server_pid: int) -> Path:
     # Containers may share this memory and not the numbers of processes; no two began at one moment as well.
     stat = Path(f"/proc/{server_pid}/stat").read_text(encoding="utf-8", errors="replace")
     began = stat.rpartition(")")[2].split()[19]
-    return MEMORY / f"densescan-{server_pid}-{began}-{decoder}"
+    return MEMORY / f"{_prefix(server_pid)}{began}-{decoder}"
+
+
+def remove_backlogs(server_pid: int) -> None:
+    """Delete what the processes of a server have counted, now that it has ended."""
+    for file in MEMORY.glob(f"{_prefix(server_pid)}*"):
+        file.unlink(missing_ok=True)
+
+
+def _prefix(server_pid: int) -> str:
+    return f"densescan-{server_pid}-"
