@@ -88,7 +88,7 @@ def test_a_count_that_fails_is_said_once_and_costs_no_answer(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     network = initialized(**FLOW)
-    monkeypatch.setattr(Backlog, "take", fails)
+    monkeypatch.setattr(os, "pwrite", fails)
     for _ in range(2):
         assert ask(network, 1)[0].error is None
     (said,) = pb_utils.Logger.warnings

@@ -13,13 +13,16 @@ queue.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+log = logging.getLogger("densescan")
 
 MEMORY = Path("/dev/shm")
 
@@ -40,19 +43,25 @@ class _Count:
 class Backlog:
     """The count of one decoder in one server, shared by the processes of its models.
 
+    It is no reason not to answer: what goes wrong with it is said, and from then on this process counts nothing.
+
     Args:
         decoder: Name of the decoding model.
         create: Whether to make the file where there is none, as the network does. Without a network that counts there
             is nothing for a decoder to wait for.
         server_pid: Process id of tritonserver, which is the parent of the models' processes.
+        say: Told what went wrong.
 
     Raises:
         OSError: There is no file, or it cannot be made.
     """
 
-    def __init__(self, decoder: str, *, create: bool, server_pid: int | None = None) -> None:
+    def __init__(
+        self, decoder: str, *, create: bool, server_pid: int | None = None, say: Callable[[str], None] = log.warning
+    ) -> None:
         path = backlog_file(decoder, os.getppid() if server_pid is None else server_pid)
-        self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o600)
+        self._decoder, self._say = decoder, say
+        self._file: int | None = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o600)
         try:
             with self._count():  # has its page now, and not when memory may be full
                 pass
@@ -64,9 +73,9 @@ class Backlog:
         """Count pictures that are about to be decoded, unless `most` or more wait for the network already.
 
         Returns:
-            Whether they were counted, and may be decoded.
+            Whether they may be decoded.
         """
-        with self._count() as count:
+        with self._tolerant(), self._count() as count:
             if abs(time.monotonic_ns() - count.taken_ns) > IN_MOTION_S * 1e9:
                 count.waiting = 0
             elif count.waiting >= most:
@@ -76,7 +85,7 @@ class Backlog:
 
     def drop(self, pictures: int) -> None:
         """Count pictures no more that could not be decoded: the network will not see them."""
-        with self._count() as count:
+        with self._tolerant(), self._count() as count:
             count.waiting = max(0, count.waiting - pictures)
 
     def take(self, pictures: int, *, full: bool) -> None:
@@ -86,17 +95,31 @@ class Backlog:
             pictures: Their number.
             full: Whether that is the largest batch it takes; if not, it has left none.
         """
-        with self._count() as count:
+        with self._tolerant(), self._count() as count:
             count.waiting = max(0, count.waiting - pictures) if full else 0
             count.taken_ns = time.monotonic_ns()
 
     def close(self) -> None:
         """Let go of the file; it stays for the other processes."""
-        os.close(self._file)
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    @contextmanager
+    def _tolerant(self) -> Iterator[None]:
+        """What goes wrong ends the counting, and nothing else."""
+        try:
+            yield
+        except OSError as error:
+            self._say(f"the pictures of {self._decoder} are no longer counted: {error}")
+            self.close()
 
     @contextmanager
     def _count(self) -> Iterator[_Count]:
         """What the file says, written back afterwards; no other process comes between."""
+        if self._file is None:
+            yield _Count()
+            return
         fcntl.flock(self._file, fcntl.LOCK_EX)
         try:
             page = os.pread(self._file, _PAGE.size, 0)

@@ -97,38 +97,26 @@ class Flow:
     def wait(self, pictures: int) -> None:
         """Return as soon as so many may be decoded: at once where no network counts."""
         if (backlog := self._opened()) is not None:
-            with self._tolerant():
-                while not backlog.add(pictures, self._most):
-                    time.sleep(LOOK_S)
+            while not backlog.add(pictures, self._most):
+                time.sleep(LOOK_S)
 
     def drop(self, pictures: int) -> None:
         """Wait no more for so many, which could not be decoded."""
         if self._backlog is not None:
-            with self._tolerant():
-                self._backlog.drop(pictures)
-
-    @contextmanager
-    def _tolerant(self) -> Iterator[None]:
-        """A count that fails is no reason not to answer: it is said, and there is none from then on."""
-        try:
-            yield
-        except OSError as error:
-            pb_utils.Logger.log_warn(f"{self._decoder}: no longer waits for its network: {error}")
-            self.close()
+            self._backlog.drop(pictures)
 
     def _opened(self) -> Backlog | None:
         """The count, once the network has begun it: it may be loaded later than this model."""
         if self._backlog is None and time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + 1
             with suppress(OSError):
-                self._backlog = Backlog(self._decoder, create=False)
+                self._backlog = Backlog(self._decoder, create=False, say=pb_utils.Logger.log_warn)
         return self._backlog
 
     def close(self) -> None:
-        """Wait no more."""
+        """Let go of the count."""
         if self._backlog is not None:
             self._backlog.close()
-            self._backlog, self._look_at = None, float("inf")
 
 
 class Pixels:

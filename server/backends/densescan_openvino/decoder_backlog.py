@@ -17,44 +17,20 @@ DECODER = "FLOW_FROM"
 """The parameter of a model's config that names the decoding model whose pictures it gets."""
 
 
-class DecoderBacklog:
-    """A network's side of the count.
+def open_backlog(parameters: Mapping[str, str], network: str) -> Backlog | None:
+    """The count that a config asks for, or None.
 
     Args:
-        backlog: The count.
-        network: Name of the network's model.
+        parameters: Of the config.
+        network: Name of the model, for the log.
     """
-
-    def __init__(self, backlog: Backlog, network: str) -> None:
-        self._backlog: Backlog | None = backlog
-        self._network = network
-
-    def take(self, pictures: int, *, full: bool) -> None:
-        """Count a batch; what goes wrong with that is no reason not to answer, and ends the counting."""
-        if self._backlog is None:
-            return
-        try:
-            self._backlog.take(pictures, full=full)
-        except OSError as error:
-            pb_utils.Logger.log_warn(f"{self._network}: the decoder is no longer told of batches: {error}")
-            self.close()
-
-    def close(self) -> None:
-        """Stop counting."""
-        if self._backlog is not None:
-            self._backlog.close()
-            self._backlog = None
-
-
-def open_backlog(parameters: Mapping[str, str], network: str) -> DecoderBacklog | None:
-    """The count that a config asks for, or None."""
     decoder = parameters.get(DECODER, "")
     if not decoder:
         return None
     try:
         from densescan.serving.backlog import Backlog
 
-        return DecoderBacklog(Backlog(decoder, create=True), network)
+        return Backlog(decoder, create=True, say=pb_utils.Logger.log_warn)
     except (ImportError, OSError) as error:
         pb_utils.Logger.log_warn(f"{network}: {decoder} is not told of batches: {error}")
         return None

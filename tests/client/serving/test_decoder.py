@@ -243,7 +243,8 @@ def test_a_count_that_fails_is_said_once_and_costs_no_answer(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Backlog, "add", full)
+    ask(decoder, picture(40, 40))
+    monkeypatch.setattr(os, "pwrite", full)
     for _ in range(2):
         (answer,) = ask(decoder, picture(40, 40))
         assert answer.error is None
