@@ -14,9 +14,11 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from server import EmbeddedTriton, ServerStartError
+from densescan import ServerUnavailable
+from server import ServerStartError
 from server.embedded import DEFAULT_REPOSITORY
 
+from .connection import own_server, ready_models
 from .console import err, out, run
 from .measuring import served_models
 from .mix import DEFAULT_MIX, parse_mix
@@ -57,7 +59,12 @@ def main(
     shape: Annotated[str, typer.Option(help=f"One of {', '.join(SHAPES)}.")] = "steps",
     task_mix: Annotated[str, typer.Option(metavar="KIND=SHARE,...", help="What callers ask for.")] = DEFAULT_MIX,
     url: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", show_default="a server of its own", help="Server to press.")
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            show_default="a server of its own",
+            help="Server to press; certificates and metadata by the SDK's variables.",
+        ),
     ] = None,
     model_repository: Annotated[
         Path, typer.Option(metavar="DIR", show_default="model_repository", help="What the server of its own serves.")
@@ -84,13 +91,14 @@ def main(
     ]
     with ExitStack() as stack:
         triton = None
-        if url is None:
-            try:
-                models = served_models(model_repository)
-                triton = stack.enter_context(EmbeddedTriton(model_repository, models=models))
-            except ServerStartError as error:
-                err.print(str(error), style="red", markup=False)
-                raise typer.Exit(2) from error
+        try:
+            if url is None:
+                triton = stack.enter_context(own_server(model_repository, served_models(model_repository)))
+            else:
+                ready_models(url)  # who answers nobody is not worth a load
+        except (ServerStartError, ServerUnavailable, ValueError) as error:
+            err.print(str(error), style="red", markup=False)
+            raise typer.Exit(2) from error
         code = press(url or triton.grpc_url, options, triton.pid if triton else None, seconds)  # type: ignore[union-attr]
     out.print(f"report: {report}", markup=False)
     raise typer.Exit(code)

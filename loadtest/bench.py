@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from densescan import ServerUnavailable
 from server import ServerStartError
 from server.embedded import DEFAULT_REPOSITORY
 
@@ -43,7 +44,11 @@ def main(
         Path, typer.Option(metavar="DIR", show_default="model_repository", help="Folder of the models.")
     ] = DEFAULT_REPOSITORY,
     url: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Measure a server that runs already; callers are on this machine.")
+        str,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Measure a server that runs already, certificates by the SDK's variables; callers are here.",
+        ),
     ] = "",
     about: Annotated[
         str, typer.Option(metavar="TEXT", help="With --url: what that server runs on, in words.")
@@ -93,7 +98,7 @@ def _measure(repository: Path, quick: bool, peers: str, url: str, about: str) ->
         if report["callers_busy"] >= BUSY:
             err.print(_CALLERS_BUSY.format(report["callers_busy"]), style="yellow")
         return report
-    except (ServerStartError, ValueError) as error:
+    except (ServerStartError, ServerUnavailable, ValueError) as error:
         err.print(str(error), style="red", markup=False)
         raise typer.Exit(2) from error
 

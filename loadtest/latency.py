@@ -20,9 +20,10 @@ from rich.table import Table
 from densescan import Client
 from densescan.preprocessing import preprocess
 from densescan.tasks import TASKS, Task, get_task
-from server import EmbeddedTriton, ServerStartError
+from server import ServerStartError
 from server.embedded import DEFAULT_REPOSITORY
 
+from .connection import own_server
 from .console import err, out, run
 from .figures import Latency, Spread, median
 from .machine import Machine, this_machine
@@ -80,7 +81,7 @@ def measure(task: Task, repository: Path, own: list[Path], calls: int, models: t
         files = pictures(task, own, Path(folder))
         arrays = [preprocess(file) for file in files]
         with (
-            EmbeddedTriton(repository, models=models or [task.classifier]) as triton,
+            own_server(repository, models or [task.classifier]) as triton,
             Client(triton.grpc_url) as client,
         ):
             rounds = in_turns(kinds(task, raw, client, files, arrays), calls)

@@ -18,8 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from locust import LoadTestShape, between, events, run_single_user
 
-from densescan import Client
+from densescan import ServerUnavailable
 from densescan.tasks import TASKS
+from loadtest.connection import ready_models
 from loadtest.limits import Limits
 from loadtest.mix import DEFAULT_MIX, MODELS, parse_mix
 from loadtest.pictures import write_phantoms
@@ -84,12 +85,11 @@ def served_part(mix: dict[str, float], url: str | None) -> dict[str, float]:
     """The part of a mix whose models the server has; all of it where there is no server to ask yet."""
     if not url:
         return mix
-    with Client(url, timeout_s=5) as client:
-        try:
-            ready = {model.name for model in client.status().models if model.ready}
-        except ConnectionError as error:
-            log.warning("%s", error)
-            return mix
+    try:
+        ready = ready_models(url)
+    except ServerUnavailable as error:
+        log.warning("%s", error)
+        return mix
     left = {kind: share for kind, share in mix.items() if ready.issuperset(MODELS[kind])}
     for kind in mix.keys() - left.keys():
         missing = ", ".join(sorted(set(MODELS[kind]) - ready))

@@ -14,11 +14,12 @@ from typing import Any
 from densescan import Client
 from densescan.preprocessing import preprocess
 from densescan.tasks import MRI, TASKS, XRAY
-from server import EmbeddedTriton, ServerStartError
+from server import ServerStartError
 from server.repository import read_repository
 
 from . import latency
 from .callers import Outcome
+from .connection import own_server
 from .figures import Latency, Spread, difference, mean_batch, median
 from .machine import this_machine
 from .pictures import write_phantoms
@@ -182,7 +183,7 @@ def measure(repository: Path, plan: Plan, say: Callable[[str], None], peers: Seq
         report["raw"] = {str(size): raw_speed(raw, arrays, size, plan.seconds)["raw"] for size in BATCH_SIZES}
         plan = plan.at(max(report["raw"].values()))
         report["plan"] = vars(plan)
-        with EmbeddedTriton(repository, models=served) as triton, CallersProcess() as callers:
+        with own_server(repository, served) as triton, CallersProcess() as callers:
             bench = Bench(triton.grpc_url, callers, Counters(triton.grpc_url), files, plan, say, triton.pid)
             report["one_caller"] = one_caller(bench, raw, arrays)
             report["closed"] = closed_loop(bench, CALLERS)

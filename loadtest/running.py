@@ -11,10 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tritonclient.utils import InferenceServerException
-
 from densescan.tasks import TASKS, XRAY
 
+from .connection import ready_models
 from .machine import this_machine
 from .measuring import Bench, Plan, closed_loop, drawn_files, matched_rounds, open_loop
 from .processes import CallersProcess
@@ -31,26 +30,20 @@ def measure_running(url: str, about: str, plan: Plan, say: Callable[[str], None]
     """Measure a running server, and return the figures as plain values.
 
     Args:
-        url: ``host:port`` of its gRPC, without TLS.
+        url: ``host:port`` of its gRPC; the SDK's variables say whether with TLS.
         about: What it runs on, in words.
         plan: How long everything takes.
         say: Told what is being measured.
 
     Raises:
-        ValueError: It cannot be reached, or does not serve the X-ray classifier.
+        ValueError: It does not serve the X-ray classifier, or its address or one of the variables cannot be right.
+        ServerUnavailable: Nobody answers there.
     """
+    served = ready_models(url) & {model for task in TASKS.values() for model in (task.classifier, task.ensemble)}
+    if XRAY.classifier not in served:
+        raise ValueError(f"{url} does not serve {XRAY.classifier}, which is what is measured")
     counters = Counters(url)
     with tempfile.TemporaryDirectory() as folder, CallersProcess() as callers:
-        try:
-            served = {
-                model for task in TASKS.values() for model in (task.classifier, task.ensemble) if counters.serves(model)
-            }
-        except InferenceServerException as error:
-            raise ValueError(
-                f"{url} does not answer: {error.message()}; give the address of its gRPC, host:8001"
-            ) from error
-        if XRAY.classifier not in served:
-            raise ValueError(f"{url} does not serve {XRAY.classifier}, which is what is measured")
         bench = Bench(url, callers, counters, drawn_files(served, Path(folder)), plan, say)
         report: dict[str, Any] = {
             "machine": vars(this_machine()),

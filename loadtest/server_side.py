@@ -8,6 +8,8 @@ from pathlib import Path
 
 from tritonclient.grpc import InferenceServerClient
 
+from .connection import Connection
+
 TRITON = "tritonserver"
 
 _STUB = "triton_python_backend_stub"
@@ -17,20 +19,20 @@ class Counters:
     """Triton's own counters of the executed batches."""
 
     def __init__(self, url: str) -> None:
-        self._client = InferenceServerClient(url)
+        connection = Connection(url)
+        self._client = InferenceServerClient(
+            connection.target, creds=connection.credentials, channel_args=connection.channel_options
+        )
+        self._headers = connection.headers
 
     def executed(self, model: str) -> dict[int, int]:
         """Number of executions by batch size since the server was started."""
-        statistics = self._client.get_inference_statistics(model)
+        statistics = self._client.get_inference_statistics(model, headers=self._headers)
         return {
             int(batch.batch_size): int(batch.compute_infer.count)
             for stats in statistics.model_stats
             for batch in stats.batch_stats
         }
-
-    def serves(self, model: str) -> bool:
-        """Whether the server has that model, ready."""
-        return bool(self._client.is_model_ready(model))
 
     def close(self) -> None:
         """Close the connection."""

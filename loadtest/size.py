@@ -231,6 +231,9 @@ python -m loadtest.bench --url gpu-host:8001 --about "1 L4, 8 cores" --output ru
 python -m loadtest.size --bench runs/gpu.json --per-day 2000000 --p95-ms 50 --price 0.80
 ```
 
+For a server with certificates or a token set the [SDK's variables](sdk.md#options) (`DENSESCAN_CA_CERTIFICATE`,
+`DENSESCAN_METADATA` …): the callers of `loadtest.bench` and of `python -m loadtest` take them, too.
+
 ## An example
 
 `python -m loadtest.size --per-day {_EXAMPLE} --p95-ms {limit:g} --price 0.10`:

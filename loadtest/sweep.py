@@ -22,11 +22,12 @@ import typer
 from google.protobuf import text_format
 
 from densescan.tasks import TASKS, Task, get_task
-from server import EmbeddedTriton, ServerStartError
+from server import ServerStartError
 from server.embedded import DEFAULT_REPOSITORY
 from server.repository import ModelConfig, RepositoryModel, read_repository
 
 from .bench import DOCS, write_aside
+from .connection import own_server
 from .console import err, out, run
 from .document import pyplot, save, section
 from .figures import Spread, difference, mean_batch, median
@@ -172,7 +173,7 @@ def sweep(
         for number in range(rounds):
             for name, root in variants.items():
                 say(f"round {number + 1} of {rounds}: {name}")
-                with EmbeddedTriton(root) as triton:
+                with own_server(root) as triton:
                     for callers in CALLERS:
                         target = Target("ready", task.name, triton.grpc_url, files)
                         points[name][callers].append(measure(process, target, callers, seconds))

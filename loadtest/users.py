@@ -17,6 +17,7 @@ from densescan import Client
 from densescan.tasks import MRI, TASKS, XRAY
 from densescan.tasks import Task as DensescanTask
 
+from .connection import Connection
 from .ways import Target, encoded_request, failure_name
 
 # Locust runs its users as greenlets; gRPC must yield to them, and is told so once, before any connection.
@@ -48,7 +49,8 @@ class DensescanUser(User):
         """Connect."""
         # The load is what was asked for, however much of it is refused.
         self.sdk = Client(self.host, timeout_s=self.timeout_s, hold_back=False)
-        self.channel = grpc.insecure_channel(self.host)
+        self.connection = Connection(str(self.host))
+        self.channel = self.connection.channel()
 
     def on_stop(self) -> None:
         """Disconnect."""
@@ -85,7 +87,8 @@ class DensescanUser(User):
         """Send a file's bytes as they are, as a service without the SDK does."""
         of = random.choice(list(TASKS.values()))
         request = encoded_request(of, self.picture(of).read_bytes())
-        service_pb2_grpc.GRPCInferenceServiceStub(self.channel).ModelInfer(request, timeout=self.timeout_s)
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(self.channel)
+        stub.ModelInfer(request, timeout=self.timeout_s, metadata=self.connection.metadata)
 
 
 CALLS: dict[str, Callable[[DensescanUser], Any]] = {

@@ -23,6 +23,8 @@ from densescan._faults import translate
 from densescan.preprocessing import preprocess
 from densescan.tasks import CLASS_INDEX_NAME, ENCODED_NAME, IMAGE_SHAPE, INPUT_NAME, Task, get_task
 
+from .connection import Connection
+
 Call = Callable[[int], object]
 """Asks about the picture of that number, going round, and returns when the answer is there."""
 
@@ -58,7 +60,9 @@ class Prepared:
     """
 
     def __init__(self, url: str, requests: Sequence[bytes], timeout_s: float) -> None:
-        self._channel = grpc.insecure_channel(url)
+        connection = Connection(url)
+        self._channel = connection.channel()
+        self._metadata = connection.metadata
         # Neither function given: bytes go out and come in as they are.
         self._infer = self._channel.unary_unary(_INFER)
         self._requests = requests
@@ -66,11 +70,13 @@ class Prepared:
 
     def __call__(self, number: int) -> object:
         """Send a request, and wait for its answer."""
-        return self._infer(self._requests[number % len(self._requests)], timeout=self._timeout_s)
+        request = self._requests[number % len(self._requests)]
+        return self._infer(request, timeout=self._timeout_s, metadata=self._metadata)
 
     def start(self, number: int, done: Callable[[BaseException | None], None]) -> None:
         """Send a request; `done` is called in another thread with what went wrong, or None."""
-        future = self._infer.future(self._requests[number % len(self._requests)], timeout=self._timeout_s)
+        request = self._requests[number % len(self._requests)]
+        future = self._infer.future(request, timeout=self._timeout_s, metadata=self._metadata)
         future.add_done_callback(lambda answer: done(answer.exception()))
 
     def close(self) -> None:
@@ -154,7 +160,8 @@ def _sdk_file(target: Target) -> Iterator[Call]:
 def _encoded(target: Target) -> Iterator[Call]:
     """A service without the SDK: it reads the file and sends its bytes; the server decodes them."""
     task = get_task(target.task)
-    with grpc.insecure_channel(target.url) as channel:
+    connection = Connection(target.url)
+    with connection.channel() as channel:
         infer = channel.unary_unary(
             _INFER,
             request_serializer=service_pb2.ModelInferRequest.SerializeToString,
@@ -163,7 +170,7 @@ def _encoded(target: Target) -> Iterator[Call]:
 
         def call(number: int) -> list[float]:
             data = Path(target.files[number % len(target.files)]).read_bytes()
-            answer = infer(encoded_request(task, data), timeout=target.timeout_s)
+            answer = infer(encoded_request(task, data), timeout=target.timeout_s, metadata=connection.metadata)
             return np.frombuffer(answer.raw_output_contents[0], np.float32).tolist()
 
         yield call

@@ -142,6 +142,13 @@ def test_failures_have_their_kind_in_the_statistics_and_decide_the_exit_code(tmp
         server.stop()
 
 
+def test_an_address_where_nobody_answers_is_told_before_anything_starts(tmp_path: Path) -> None:
+    ran = run("--url", "127.0.0.1:1", "--report", tmp_path / "report.html")
+    assert ran.returncode == 2
+    assert "no server available at 127.0.0.1:1" in ran.stderr
+    assert not (tmp_path / "report.html").exists()
+
+
 def test_a_mix_that_makes_no_sense_is_refused_before_anything_starts() -> None:
     ran = run("--task-mix=classify_dog=1")
     assert ran.returncode == 2
