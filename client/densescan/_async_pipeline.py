@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from contextvars import copy_context
 from typing import Any, Final, TypeVar
 
@@ -35,14 +37,15 @@ async def run_many(
 
     async def start_each() -> None:
         await ahead.acquire()
-        async for item in _each(items):
-            task = asyncio.ensure_future(_outcome(work, item, places))
-            running.add(task)
-            if ordered:
-                due.put_nowait(task)
-            else:
-                task.add_done_callback(due.put_nowait)
-            await ahead.acquire()
+        async with aclosing(_each(items)) as each:
+            async for item in each:
+                task = asyncio.ensure_future(_outcome(work, item, places))
+                running.add(task)
+                if ordered:
+                    due.put_nowait(task)
+                else:
+                    task.add_done_callback(due.put_nowait)
+                await ahead.acquire()
 
     starting = asyncio.ensure_future(start_each())
     starting.add_done_callback(lambda _: due.put_nowait(None))
@@ -60,18 +63,27 @@ async def run_many(
         await asyncio.gather(starting, *running, return_exceptions=True)
 
 
-async def _each(items: Iterable[Item] | AsyncIterable[Item]) -> AsyncIterator[Item]:
+async def _each(items: Iterable[Item] | AsyncIterable[Item]) -> AsyncGenerator[Item, None]:
     if isinstance(items, AsyncIterable):
-        async for item in items:
-            yield item
+        try:
+            async for item in items:
+                yield item
+        finally:  # cancelled while it is asked for an item it would end; so it always does
+            if isinstance(items, AsyncGenerator):
+                await items.aclose()
     elif isinstance(items, (list, tuple)):
         for item in items:
             yield item
     else:  # the next of `frames` is decoded when it is taken: in a thread, so that the loop stays free
         iterator, loop = iter(items), asyncio.get_running_loop()
         context = copy_context()  # one for all steps: what a generator sets in one of them it resets in another
-        while (item := await loop.run_in_executor(None, lambda: context.run(next, iterator, _END))) is not _END:
-            yield item
+        # Of its own: an iterator that waits for its next item must not hold a thread that others decode in.
+        thread = ThreadPoolExecutor(1, thread_name_prefix="densescan")
+        try:
+            while (item := await loop.run_in_executor(thread, lambda: context.run(next, iterator, _END))) is not _END:
+                yield item
+        finally:
+            thread.shutdown(wait=False)
 
 
 async def _outcome(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -28,9 +29,9 @@ def expand(files: Iterable[Path]) -> list[Path]:
     """
     paths: list[Path] = []
     for file in files:
-        if file.is_dir():
+        if os.path.isdir(file):  # unlike Path.is_dir, it takes names of any length
             paths += _in_folder(file)
-        elif glob.has_magic(str(file)) and not file.exists():
+        elif glob.has_magic(str(file)) and not os.path.exists(file):
             paths += _matching(file)  # quoted, or in a shell that leaves patterns to the program
         else:
             paths.append(file)
@@ -86,7 +87,7 @@ def stem(source: str) -> str:
 
 
 def _in_folder(folder: Path) -> list[Path]:
-    found = sorted(path for path in folder.rglob("*") if path.is_file() and _looks_like_a_picture(path))
+    found = sorted(path for path in folder.rglob("*") if os.path.isfile(path) and _looks_like_a_picture(path))
     if not found:
         raise typer.BadParameter(f"no pictures in the folder {folder}", param_hint="FILE")
     return found
@@ -94,7 +95,7 @@ def _in_folder(folder: Path) -> list[Path]:
 
 def _matching(pattern: Path) -> list[Path]:
     found = sorted(Path(name) for name in glob.glob(str(pattern), recursive=True))
-    files = [path for path in found if path.is_file()]
+    files = [path for path in found if os.path.isfile(path)]
     if not files:
         raise typer.BadParameter(f"no file matches {pattern}", param_hint="FILE")
     return files

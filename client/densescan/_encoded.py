@@ -103,9 +103,15 @@ def _limit(max_pixels: int) -> str:
     return f"{max_pixels:,} pixels (max_pixels)"
 
 
-def is_reducible(data: bytes | bytearray | memoryview) -> bool:
-    """Whether `decode` may leave out detail of this file: it is a JPEG or a JPEG 2000."""
-    return bytes(data[:12]).startswith(_REDUCIBLE)
+def decodes_otherwise(data: bytes | bytearray | memoryview, at_least: int) -> bool:
+    """Whether `decode` gives other pixels of a sound file when it may leave out detail.
+
+    It then reduces a large JPEG or JPEG 2000, and decodes of a JPEG in colours the luma alone.
+    """
+    if not bytes(data[:12]).startswith(_REDUCIBLE):
+        return False
+    header = Image.open(io.BytesIO(data), formats=FORMATS)
+    return min(header.size) >= 2 * at_least or (header.format == "JPEG" and header.mode == "RGB")
 
 
 def _reduce(image: Image.Image, data: bytes, name: str, at_least: int | None) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ._encoded import is_reducible
+from ._encoded import decodes_otherwise
 from ._options import Options
 from ._protocol import Job, LoadedImage, parse_classification
 from .dicom import is_dataset
@@ -91,8 +91,8 @@ def load(image: ImageSource, options: Options) -> ExplainedImage:
         image = read_bytes(image, max_bytes=options.max_file_bytes)  # it may be decoded twice
     try:
         whole = seen = open_picture(image, **limits)
-        if min(whole.image.size) >= 2 * DETAIL and isinstance(image, _BYTES) and is_reducible(image):
-            # Its decoder reduces it before it is classified; so it does here, for the same pixels to the bit.
+        if isinstance(image, _BYTES) and decodes_otherwise(image, DETAIL):
+            # As it is decoded before it is classified, for the same pixels to the bit.
             seen = open_picture(image, at_least=DETAIL, **limits)
     except InvalidImage as error:
         raise InvalidImage(name, error.reason) from error

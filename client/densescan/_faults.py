@@ -24,7 +24,7 @@ from .errors import (
 _QUEUE = ("exceeds maximum queue size", "request timeout expired")
 _NO_MODEL = ("unknown model", "is not at ready state", "is not found", "has no available versions", "is not ready")
 _LOADING = ("is not at ready state", "is not ready")
-_WEB_SERVER = ("http1.x", "http/1", "unimplemented", "405")
+_WEB_SERVER = ("http1.x", "http/1", "unimplemented", "status: 405")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterator
 from typing import Final
 
 from PIL import Image, ImageChops, ImageFile
@@ -20,8 +21,12 @@ _ARITHMETIC: Final = frozenset({0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 _FILLING: Final = re.compile(b"\xff+")
 
 # Every scan of a progressive JPEG passes over the whole picture; encoders make about ten.
+_USUAL_SCANS: Final = 12
 _MAX_SCANS: Final = 100
 _MAX_SCANNED_PIXELS: Final = 1_000_000_000
+
+# The marker that ends the data of a scan: neither a byte 0xff of the data itself nor a restart.
+_BEHIND_A_SCAN: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 # Lines at the foot of a JPEG that belong to its last row of blocks at every scale that it is decoded at.
 _FOOT: Final = 2
@@ -46,7 +51,9 @@ def check_before_decoding(data: bytes, pixels: int) -> None:
     """
     if data.startswith(_JPEG_START):
         scans = data.count(_SCAN)
-        if scans > _MAX_SCANS or (scans > 12 and scans * pixels > _MAX_SCANNED_PIXELS):
+        if scans > _USUAL_SCANS:
+            scans = _count_scans(data)  # what lies behind the picture, such as a phone's video, may look like some
+        if scans > _MAX_SCANS or (scans > _USUAL_SCANS and scans * pixels > _MAX_SCANNED_PIXELS):
             raise Damaged(f"a progressive JPEG of {scans} scans; encoders make about ten")
         if _is_arithmetic(data):
             raise Damaged(
@@ -63,19 +70,32 @@ def check_before_decoding(data: bytes, pixels: int) -> None:
 
 
 def _is_arithmetic(data: bytes) -> bool:
-    """Whether the first frame's header says so; walks from marker to marker, past what the segments hold."""
-    place = 2
-    while place + 4 <= len(data) and data[place] == 0xFF:
-        marker = data[place + 1]
+    """Whether the first frame's header says so."""
+    for marker in _markers(data):
         if marker in _ARITHMETIC:
             return True
         if marker == _SCAN[1]:
-            return False
+            break
+    return False
+
+
+def _count_scans(data: bytes) -> int:
+    """How many scans the first picture of the file has."""
+    return sum(marker == _SCAN[1] for marker in _markers(data))
+
+
+def _markers(data: bytes) -> Iterator[int]:
+    """The markers of the first picture of a JPEG file up to its end; walks past what segments and scans hold."""
+    place = 2
+    while place + 4 <= len(data) and data[place] == 0xFF and (marker := data[place + 1]) != _END[1]:
         if marker == 0xFF:  # bytes that fill up before a marker are 0xff too
             place = _FILLING.match(data, place).end() - 1  # type: ignore[union-attr]
-        else:
-            place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-    return False
+            continue
+        yield marker
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        if marker == _SCAN[1]:
+            behind = _BEHIND_A_SCAN.search(data, place)
+            place = behind.start() if behind else len(data)
 
 
 def check_after_decoding(data: bytes, image: Image.Image, at_least: int | None = None) -> None:

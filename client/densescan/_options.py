@@ -145,7 +145,8 @@ def _value(given: Mapping[str, Any], name: str, parse: Callable[[str], Any], def
     try:
         return parse(text)
     except ValueError:
-        raise ValueError(f"the environment variable {OPTIONS[name]} is {text!r}; expected {_EXPECTED[parse]}") from None
+        found = "cannot be read" if parse is _pairs else f"is {text!r}"  # metadata may be a secret
+        raise ValueError(f"the environment variable {OPTIONS[name]} {found}; expected {_EXPECTED[parse]}") from None
 
 
 def _path(given: Mapping[str, Any], name: str) -> str | None:

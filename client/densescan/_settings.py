@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import time
 from collections.abc import Mapping
 from typing import Final, NamedTuple
@@ -28,6 +29,11 @@ CHANNEL_OPTIONS: Final[list[tuple[str, int]]] = [
 ]
 
 
+_HAS_PORT: Final = re.compile(r"^unix|:\d+$")  # a socket file needs none
+
+_LONGEST_S: Final = 1e9  # some decades; above that gRPC takes a time limit for one that is over
+
+
 def resolve_url(url: str | None) -> str:
     """The gRPC address to call, or several with commas between: `url`, else DENSESCAN_URL, else ``localhost:8001``.
 
@@ -38,8 +44,9 @@ def resolve_url(url: str | None) -> str:
     for part in map(str.strip, address.split(",")):
         if part.startswith(("http://", "https://", "grpc://")):
             raise ValueError(f"address {part!r}: give host:port of the gRPC endpoint, such as {DEFAULT_URL}")
-        if part and ":" not in part:  # gRPC would take 443
-            raise ValueError(f"address {part!r} has no port: Triton's gRPC port is usually {part}:8001")
+        if part and not _HAS_PORT.search(part):  # gRPC would take 443
+            example = f"{part.rstrip(':')}:8001"
+            raise ValueError(f"address {part!r} has no port: Triton's gRPC port is usually {example}")
     return address
 
 
@@ -97,4 +104,4 @@ class Deadline:
 
     def remaining_s(self) -> float:
         """Seconds left; never zero, because gRPC takes that for a mistake in some versions."""
-        return max(self._end - time.monotonic(), 0.001)
+        return min(max(self._end - time.monotonic(), 0.001), _LONGEST_S)

@@ -18,7 +18,7 @@ log = logging.getLogger("densescan")
 def channel_options(options: Options) -> list[tuple[str, Any]]:
     """Options of gRPC itself for the channel."""
     chosen: dict[str, Any] = dict(CHANNEL_OPTIONS)
-    chosen["grpc.keepalive_time_ms"] = int(options.keepalive_s * 1000)
+    chosen["grpc.keepalive_time_ms"] = int(min(options.keepalive_s * 1000, 2**31 - 1))  # gRPC's own for never
     # Several addresses take turns, and one that is down is left out until it is back.
     chosen["grpc.lb_policy_name"] = "round_robin"
     name = options.server_name
@@ -65,10 +65,17 @@ def target(url: str, timeout_s: float) -> str:
     looking_up.start()
     looking_up.join(min(timeout_s, threading.TIMEOUT_MAX))
     if not found:
-        raise ServerUnavailable(f"no server available at {url}: its names did not resolve within {timeout_s:.3g} s")
+        raise _unresolved(f"no server available at {url}: its names did not resolve within {timeout_s:.3g} s")
     if not found[0]:
-        raise ServerUnavailable(f"no server available at {url}: none of the names resolves to an address")
+        raise _unresolved(f"no server available at {url}: none of the names resolves to an address")
     return found[0]
+
+
+def _unresolved(message: str) -> ServerUnavailable:
+    """As gRPC's own of a single name: it may resolve later."""
+    error = ServerUnavailable(message)
+    error.transient = True
+    return error
 
 
 def _resolved(url: str) -> str:

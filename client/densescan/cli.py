@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib.util import find_spec
+from io import TextIOWrapper
 
 
 def main() -> None:
@@ -15,6 +16,8 @@ def main() -> None:
     from . import _bench_command, _explain_command  # noqa: F401  they add their commands
     from ._commands import app
 
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files go out as they are, whatever their encoding
     app(prog_name="densescan")
 
 

@@ -5,9 +5,10 @@ Limits are checked on the header, before any pixel is decoded.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
@@ -90,7 +91,10 @@ def read_bytes(source: ImageSource, *, max_bytes: int = MAX_FILE_BYTES) -> bytes
     elif inspect.iscoroutinefunction(getattr(source, "read", None)):
         raise InvalidImage(name, "the file object is read by awaiting: pass the bytes that `await file.read()` answers")
     elif hasattr(source, "read"):
-        data = source.read(max_bytes + 1)
+        try:
+            data = source.read(max_bytes + 1)
+        except (OSError, ValueError) as error:  # ValueError: it is closed
+            raise InvalidImage(name, f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
         if not isinstance(data, bytes):
             raise InvalidImage(name, "the file object is open as text; open it with mode 'rb'")
     else:
@@ -111,7 +115,7 @@ def _read_path(path: Path, name: str, max_bytes: int) -> bytes:
     except FileNotFoundError as error:
         raise InvalidImage(name, "no such file") from error
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        if isinstance(error, OSError) and path.is_dir():
+        if os.path.isdir(path):  # Path.is_dir raises where a name is too long or a folder closed
             raise InvalidImage(name, "is a directory; pass the files in it one by one") from error
         raise InvalidImage(name, f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
@@ -169,7 +173,9 @@ def open_picture(
     return Picture(name, _grey(image, name, max_pixels), warnings=warnings, full_size=full_size)
 
 
-def frames(source: ImageSource, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_FILE_BYTES) -> Iterator[Picture]:
+def frames(
+    source: ImageSource, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_FILE_BYTES
+) -> Iterator[Picture | InvalidImage]:
     """Every picture of a multi-frame DICOM, an animation or a TIFF of several pages, in order.
 
     One is decoded at a time, so that a long series needs no more memory than a single frame::
@@ -182,28 +188,42 @@ def frames(source: ImageSource, *, max_pixels: int = MAX_PIXELS, max_bytes: int 
         max_bytes: Refuse longer files before decoding them.
 
     Yields:
-        Pictures named ``<source>#1``, ``<source>#2`` and so on; a single one by its source.
+        Pictures named ``<source>#1``, ``<source>#2`` and so on; a single one by its source. In place of one that is
+        decoded and cannot be classified, as the empty slices at the ends of a volume, an `InvalidImage`, not raised:
+        `classify_many` gives it back as that picture's outcome.
 
     Raises:
-        InvalidImage: As in `open_picture`, when the frame in question is reached.
+        InvalidImage: The file, or a picture in it, cannot be decoded; those behind it cannot be reached.
     """
     name = describe(source)
     if is_dataset(source):
         yield from pictures_of(DicomFile.open(source, name), name, max_pixels)
         return
     if isinstance(source, (np.ndarray, Image.Image, Picture, InvalidImage)):
-        yield open_picture(source, max_pixels=max_pixels)
+        yield _in_place(lambda: open_picture(source, max_pixels=max_pixels))
         return
     data = read_bytes(source, max_bytes=max_bytes)
     if is_dicom(data):
         yield from pictures_of(DicomFile.open(data, name), name, max_pixels)
         return
     image, several, full_size = decode(data, name, max_pixels=max_pixels)
-    first = f"{name}#1" if several else name
-    yield Picture(first, _grey(image, first, max_pixels), full_size=full_size)
+    page = functools.partial(_page, max_pixels=max_pixels)
+    yield _in_place(page, image, f"{name}#1" if several else name, full_size=full_size)
     if several:
         for number, other in enumerate(later(image, name, max_pixels=max_pixels), 2):
-            yield Picture(f"{name}#{number}", _grey(other, f"{name}#{number}", max_pixels))
+            yield _in_place(page, other, f"{name}#{number}")
+
+
+def _page(image: Image.Image, name: str, max_pixels: int, full_size: tuple[int, int] | None = None) -> Picture:
+    return Picture(name, _grey(image, name, max_pixels), full_size=full_size)
+
+
+def _in_place(open_one: Callable[..., Picture], *arguments: object, **more: object) -> Picture | InvalidImage:
+    """The picture, or why it cannot be classified: the next one is there all the same."""
+    try:
+        return open_one(*arguments, **more)
+    except InvalidImage as error:
+        return error
 
 
 def _open_dicom(source: bytes | Dataset, name: str, max_pixels: int) -> Picture:
@@ -218,12 +238,12 @@ def _open_dicom(source: bytes | Dataset, name: str, max_pixels: int) -> Picture:
     return _dicom_picture(next(file.images(first_only=True)), file, name, max_pixels)
 
 
-def pictures_of(file: DicomFile, name: str, max_pixels: int) -> Iterator[Picture]:
+def pictures_of(file: DicomFile, name: str, max_pixels: int) -> Iterator[Picture | InvalidImage]:
     """Every frame of a DICOM file in order, as `frames` names them."""
     check_size(file.size, name, max_pixels)
     for number, image in enumerate(file.images(), 1):
         frame = f"{name}#{number}" if file.frames > 1 else name
-        yield _dicom_picture(image, file, frame, max_pixels)
+        yield _in_place(_dicom_picture, image, file, frame, max_pixels)
 
 
 def _dicom_picture(image: Image.Image, file: DicomFile, name: str, max_pixels: int) -> Picture:

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import Any
 
@@ -161,6 +162,75 @@ def test_a_plain_iterator_is_advanced_beside_the_loop_and_a_list_is_not() -> Non
 
     asyncio.run(main())
     assert threading.get_ident() not in threads
+
+
+def test_an_iterator_that_waits_holds_no_thread_in_which_others_decode() -> None:
+    given = threading.Event()
+    begun = threading.Semaphore(0)
+
+    def waiting() -> Iterator[int]:
+        begun.release()
+        given.wait(30)
+        yield 1
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        streams = [asyncio.ensure_future(anext(aiter(run_many(identity, waiting(), 2)))) for _ in range(3)]
+        try:
+            for _ in streams:
+                assert await loop.run_in_executor(None, begun.acquire, True, 10)
+            assert await asyncio.wait_for(asyncio.to_thread(lambda: "decoded"), 10) == "decoded"
+        finally:
+            given.set()
+        assert await asyncio.gather(*streams) == [1, 1, 1]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("waits_for", ["an item", "room"])
+def test_leaving_early_ends_an_asynchronous_generator(waits_for: str) -> None:
+    ended = False
+
+    async def items() -> AsyncIterator[int]:
+        nonlocal ended
+        try:
+            for item in range(100):
+                yield item
+                if waits_for == "an item":
+                    await asyncio.Event().wait()
+        finally:
+            ended = True
+
+    async def main() -> None:
+        held = items()  # or its end would be that of the last reference
+        outcomes = run_many(identity, held, 2)
+        async for _ in outcomes:
+            await asyncio.sleep(0.05)
+            break
+        await outcomes.aclose()  # type: ignore[attr-defined]
+        assert ended
+
+    asyncio.run(main())
+
+
+def test_the_thread_of_an_iterator_ends_with_its_stream() -> None:
+    def items() -> Iterator[int]:
+        yield from range(100)
+
+    async def main() -> None:
+        before = threading.active_count()
+        outcomes = run_many(identity, items(), 2)
+        async for _ in outcomes:
+            break
+        await outcomes.aclose()  # type: ignore[attr-defined]
+        for _ in range(1000):
+            if threading.active_count() <= before:
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError(threading.enumerate())
+
+    asyncio.run(main())
 
 
 def test_an_iterator_may_set_a_context_variable_in_one_step_and_reset_it_in_another() -> None:

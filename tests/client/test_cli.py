@@ -92,6 +92,12 @@ def test_only_bad_files_print_no_table(fake: FakeTriton, tmp_path: Path) -> None
     assert "no such file" in done.stderr
 
 
+def test_a_name_too_long_for_the_system_is_no_traceback(fake: FakeTriton, film_path: Path) -> None:
+    done = run("classify", "xray", "x" * 300 + ".png", film_path, "--json", url=fake.url)
+    assert done.exit_code == 1
+    assert ["error" in json.loads(line) for line in done.stdout.splitlines()] == [True, False]
+
+
 def test_a_folder_stands_for_the_pictures_in_it_sorted(fake: FakeTriton, film: Image.Image, tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     for name in ("b.PNG", "a.jpg", "sub/c.png"):
@@ -125,6 +131,17 @@ def test_each_frame_of_a_series_has_its_line_and_a_damaged_one_spoils_no_other(
     assert ["error" in row for row in rows] == [False, False, True, False]
     assert "modality CT" in rows[0]["warnings"][0]
     assert "modality CT" in run("classify", "xray", series, url=fake.url).stderr
+
+
+def test_a_frame_of_one_level_has_its_line_and_ends_no_series(fake: FakeTriton, tmp_path: Path) -> None:
+    series = tmp_path / "series.dcm"
+    air = np.zeros_like(RAMP)
+    series.write_bytes(dicom_files.saved(dicom_files.dataset(np.stack([RAMP, air, RAMP, air, RAMP]))))
+    done = run("classify", "xray", series, "--json", url=fake.url)
+    assert done.exit_code == 1
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["source"] for row in rows] == [f"{series}#{number}" for number in range(1, 6)]
+    assert ["error" in row for row in rows] == [False, True, False, True, False]
 
 
 def test_what_was_not_tried_counts_the_frames_of_a_series(fake: FakeTriton, tmp_path: Path) -> None:
@@ -269,6 +286,24 @@ def test_bench_without_a_server_measures_nothing_and_is_exit_code_3() -> None:
     assert done.exit_code == 3
     assert done.stdout == ""
     assert DEAD in done.stderr
+
+
+@pytest.mark.parametrize("kind", [["--csv"], []])
+def test_a_name_in_another_encoding_goes_out_as_it_is(
+    fake: FakeTriton, film: Image.Image, tmp_path: Path, kind: list[str]
+) -> None:
+    name = "Mädchen.png".encode("latin-1")
+    path = os.fsencode(tmp_path) + b"/" + name
+    with open(path, "wb") as file:
+        film.save(file, "PNG")
+    done = subprocess.run(
+        [sys.executable, "-m", "densescan", "classify", "xray", path, *kind, "--url", fake.url],
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict", "COLUMNS": "300"},  # as in most languages' terminals
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert name in done.stdout
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -25,7 +25,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from densescan import Client, InvalidImage, _jpeg2000, frames
+from densescan import Classification, Client, InvalidImage, _jpeg2000, frames
 from densescan.images import open_grey, open_picture
 
 from .dicom_files import PATIENT, PATIENT_ID, as_htj2k, as_jpeg, as_jpeg2000, dataset, ht_ramp, lookup, saved
@@ -373,6 +373,21 @@ def test_every_frame_gets_a_result(fake: FakeTriton) -> None:
     assert [(result.source, result.warnings) for result in results] == [  # type: ignore[union-attr]
         (f"<DICOM dataset>#{number}", ()) for number in (1, 2, 3)
     ]
+
+
+def test_a_frame_that_cannot_be_classified_is_an_outcome_among_the_others(fake: FakeTriton, tmp_path: Path) -> None:
+    """As the slices of air at the ends of a volume."""
+    levels = series()
+    levels[1] = 0
+    pages = tmp_path / "pages.tif"
+    first, *others = [Image.fromarray(level.astype(np.uint8)) for level in levels]
+    first.save(pages, save_all=True, append_images=others)
+    with Client(fake.url) as client:
+        for source in (dataset(levels, bits=12, Modality="MR"), pages):
+            outcomes = list(client.classify_many("mri", frames(source)))
+            assert [type(outcome) for outcome in outcomes] == [Classification, InvalidImage, Classification]
+            assert str(outcomes[1].source).endswith("#2")
+            assert "nothing to classify" in str(outcomes[1])
 
 
 def test_other_files_have_frames_as_well(film: Image.Image, tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ from PIL import Image
 
 import densescan
 from densescan import AsyncClient, Client, Explanation, images
+from densescan.colormaps import colours
 from densescan.errors import InferenceFailed, InvalidImage
+from densescan.phantoms import draw_phantom
 from densescan.preprocessing import preprocess
 
 from . import dicom_files
@@ -214,6 +216,18 @@ def test_a_large_jpeg_is_classified_by_the_same_pixels_and_kept_bounded(
     assert explanation.size == (3000, 2400)
     assert explanation.picture.size == (1024, 819)
     assert explanation.heatmap_at().shape == (2400, 3000)
+
+
+@pytest.mark.parametrize("side", [128, 600, 1000])
+def test_a_jpeg_in_colours_is_classified_by_the_same_pixels(client: Client, fake: FakeTriton, side: int) -> None:
+    """Of which the classifier's decoder takes the luma alone, at every size."""
+    grey = np.asarray(draw_phantom("mri", size=side), np.float32) / 255
+    file = io.BytesIO()
+    Image.fromarray(colours(grey, "inferno")).save(file, "JPEG", quality=85)
+    client.explain_mri(file.getvalue())
+    client.classify_mri(file.getvalue())
+    explaining, classifying = fake.asked("ModelInfer")
+    assert explaining.raw_input_contents[0] == classifying.raw_input_contents[0]
 
 
 @pytest.mark.parametrize(("kind", "times"), [("JPEG", 2), ("JPEG2000", 2), ("PNG", 1), ("WEBP", 1)])

@@ -85,6 +85,8 @@ def test_the_time_limit_of_a_server_never_reached_is_an_absent_server() -> None:
         ("UNAVAILABLE", "Exceeds maximum queue size", "try again after a pause"),
         ("UNAVAILABLE", "Connection refused", "DENSESCAN_URL"),
         ("UNAVAILABLE", "Trying to connect an http1.x server", "8000 is HTTP"),
+        ("UNAVAILABLE", "Received http2 header with status: 405", "8000 is HTTP"),
+        ("UNAVAILABLE", "ipv4:127.0.0.1:8405: Connection refused", "nothing listens there"),
         ("DEADLINE_EXCEEDED", "", "timeout_s"),
         ("NOT_FOUND", "", "densescan status"),
         ("INTERNAL", "", "server's log"),

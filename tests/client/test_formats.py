@@ -209,6 +209,13 @@ def test_a_jpeg_with_arithmetic_coding_is_refused_for_what_it_is_and_not_as_dama
     np.testing.assert_array_equal(open_grey(film[:2] + comment + film[2:]), open_grey(film))
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_what_a_camera_has_put_behind_the_picture_is_none_of_its_scans(progressive: bool) -> None:
+    """A phone's moving picture: a film whose bytes now and then look like the beginning of a scan."""
+    jpeg = encoded(FILM, "JPEG", progressive=progressive)
+    np.testing.assert_array_equal(open_grey(jpeg + b"video\xff\xda" * 5000), open_grey(jpeg))
+
+
 def test_a_progressive_jpeg_of_endless_scans_is_refused() -> None:
     jpeg = encoded(FILM, "JPEG", progressive=True)
     last = jpeg.rfind(b"\xff\xda")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import threading
 import warnings
@@ -233,6 +234,31 @@ def test_a_missing_path_a_folder_and_a_null_byte_are_refused(tmp_path: Path) -> 
         open_grey(tmp_path)
     with pytest.raises(InvalidImage, match="cannot be read"):
         open_grey("a\0b.png")
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".png", "/".join(["x" * 200] * 30)])
+def test_a_name_that_the_system_does_not_take_is_refused_like_any_other(name: str) -> None:
+    with pytest.raises(InvalidImage, match="File name too long"):
+        open_grey(name)
+
+
+class Broken(io.BytesIO):
+    name = "film.png"
+
+    def read(self, size: int | None = -1) -> bytes:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+
+def closed() -> io.BytesIO:
+    file = io.BytesIO(PNG)
+    file.close()
+    return file
+
+
+@pytest.mark.parametrize(("file", "reason"), [(Broken(), "film.png: cannot be read: Stale"), (closed(), "closed file")])
+def test_a_file_object_that_cannot_be_read_spoils_only_itself(file: io.BytesIO, reason: str) -> None:
+    with pytest.raises(InvalidImage, match=reason):
+        open_grey(file)
 
 
 def test_a_text_file_object_is_refused_with_the_remedy() -> None:

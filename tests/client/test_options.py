@@ -73,6 +73,13 @@ def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, variable: st
         Client()
 
 
+def test_metadata_that_cannot_be_read_is_told_without_its_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DENSESCAN_METADATA", "authorization=Bearer s3cr3t,more")
+    with pytest.raises(ValueError, match="DENSESCAN_METADATA cannot be read; expected name=value") as caught:
+        Client()
+    assert "s3cr3t" not in str(caught.value)
+
+
 def test_half_of_a_client_certificate_is_refused() -> None:
     with pytest.raises(ValueError, match="belong together"):
         Client(client_certificate="client.pem")
@@ -151,8 +158,9 @@ def _no_dns(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_no_dns")
 def test_a_list_goes_on_without_the_names_that_do_not_resolve() -> None:
     assert target("127.0.0.1:8001,no-such-host.invalid:8001", 5) == "ipv4:127.0.0.1:8001"
-    with pytest.raises(ServerUnavailable, match="none of the names resolves"):
+    with pytest.raises(ServerUnavailable, match="none of the names resolves") as caught:
         target("no-such-host.invalid:8001,neither-this.invalid:8001", 5)
+    assert caught.value.transient
 
 
 @pytest.mark.usefixtures("_no_dns")
@@ -197,6 +205,10 @@ def test_a_slow_resolver_does_not_keep_a_client_from_being_closed(slow_resolver:
     assert not slow_resolver.done.is_set()
     slow_resolver.let_go.set()
     caller.join()
+
+
+def test_a_pause_that_grpc_cannot_count_is_its_longest() -> None:
+    assert dict(channel_options(Options.of(keepalive_s=1e12)))["grpc.keepalive_time_ms"] == 2**31 - 1
 
 
 def test_the_certificate_of_a_list_of_servers_is_checked_by_the_first_name() -> None:

@@ -23,7 +23,7 @@ def test_a_web_address_is_refused_with_the_form_that_is_expected(url: str) -> No
         resolve_url(url)
 
 
-@pytest.mark.parametrize("url", ["gpu-box", "gpu-1:8001,gpu-2"])
+@pytest.mark.parametrize("url", ["gpu-box", "gpu-1:8001,gpu-2", "gpu-box:", "[::1]", "dns:///gpu"])
 def test_an_address_without_a_port_is_refused_and_not_taken_for_port_443(url: str) -> None:
     with pytest.raises(ValueError, match=r"has no port: .*:8001"):
         resolve_url(url)
@@ -38,6 +38,10 @@ def test_every_form_of_address_is_taken_as_it_is(url: str) -> None:
 def test_a_time_limit_is_positive_and_finite(timeout_s: float) -> None:
     with pytest.raises(ValueError, match="timeout_s"):
         check_timeout(timeout_s)
+
+
+def test_an_endless_time_limit_is_one_that_grpc_takes() -> None:
+    assert Deadline(1e300).remaining_s() == 1e9
 
 
 @pytest.mark.parametrize("threshold", [-0.01, 1.01, float("nan")])

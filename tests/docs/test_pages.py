@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydicom.uid import JPEG2000Lossless
 
 import densescan
 from densescan._options import OPTIONS, Options
@@ -98,13 +99,16 @@ def test_the_web_endpoint_answers(reader: Path) -> None:
 
 
 @pytest.mark.triton
-def test_the_pacs_classifies_what_it_receives(reader: Path) -> None:
+@pytest.mark.parametrize("syntax", [None, JPEG2000Lossless])
+def test_the_pacs_classifies_what_it_receives(reader: Path, syntax: Any) -> None:
     from pynetdicom import AE
 
     names = recipe("A PACS that classifies what it receives")
     try:
         modality = AE()
         sent = dicom_files.dataset(np.tile(np.arange(256, dtype=np.uint8), (64, 1)))
+        if syntax is not None:
+            sent.compress(syntax)
         modality.add_requested_context(sent.SOPClassUID, sent.file_meta.TransferSyntaxUID)
         association = modality.associate("127.0.0.1", names["listener"].server_address[1])
         assert association.is_established
