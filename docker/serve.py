@@ -34,11 +34,13 @@ from types import FrameType
 
 try:
     from manifest import ManifestError, check_versions, sha256  # in the image they lie beside this file
+    from shared_memory import Regions
     from signing import check as check_signature
     from stubs import run_watched
     from tls import TlsError, tls_options
 except ImportError:
     from server.manifest import ManifestError, check_versions, sha256
+    from server.shared_memory import Regions
     from server.signing import check as check_signature
     from server.stubs import run_watched
     from server.tls import TlsError, tls_options
@@ -167,12 +169,16 @@ def main() -> None:
         checked = check_versions(path for path in repository.iterdir() if path.is_dir())
         if os.environ.get("DENSESCAN_PROFILE") == "gpu" and (count := drop_other_engines(repository, ENGINES)):
             log.info("%d files of other networks' TensorRT engines are deleted: new ones are built, for minutes", count)
+        regions = Regions()
     except (SettingError, TlsError, ManifestError, OSError) as error:
         log.error("not starting: %s", error)
         sys.exit(1)
     log.info("the weights of %d model versions are the released ones", len(checked))
     program = os.environ.get("DENSESCAN_TRITONSERVER", TRITONSERVER)
-    sys.exit(run_watched([program, *arguments, *sys.argv[1:]]))
+    arguments.append(f"--backend-config=python,shm-region-prefix-name={regions.prefix}")
+    code = run_watched([program, *arguments, *sys.argv[1:]])
+    regions.close()
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import shutil
 import signal
 import tempfile
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +23,7 @@ from .logs import parse_line
 from .manifest import ManifestError, check_versions
 from .process import ServerProcess
 from .repository import Profile, RepositoryModel, asks_for_gpu, overlay, read_repository
+from .shared_memory import Regions
 from .stubs import EVERY_S, StubWatch
 from .tls import StrPath, TlsError, tls_options
 
@@ -101,8 +101,7 @@ class EmbeddedTriton:
         self._process: ServerProcess | None = None
         self._told_to_end = False
         self._folder: Path | None = None
-        # Servers on one machine share /dev/shm: each keeps its regions apart by a name of its own.
-        self._shm_prefix = f"densescan_{uuid.uuid4().hex[:12]}_"
+        self._regions: Regions | None = None
 
     @property
     def grpc_url(self) -> str:
@@ -246,6 +245,8 @@ class EmbeddedTriton:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
         self._remove_shared_memory()
+        if self._regions is not None:
+            self._regions.close()
         return code
 
     def __enter__(self) -> EmbeddedTriton:
@@ -272,6 +273,7 @@ class EmbeddedTriton:
             if port:
                 check_port_is_free(self._host, port, option)
         self._folder = Path(tempfile.mkdtemp(prefix="densescan-triton-"))
+        self._regions = Regions()
         self._backends = compose_backend_directory(self._installation, self._folder / "backends")
         gpu_to_cpu = any(map(asks_for_gpu, self.models)) and visible_gpus() == 0
         if gpu_to_cpu:
@@ -280,8 +282,8 @@ class EmbeddedTriton:
             self._repository = overlay(self.models, self._folder / "repository", gpu_to_cpu=gpu_to_cpu)
 
     def _remove_shared_memory(self) -> None:
-        for region in Path("/dev/shm").glob(f"{self._shm_prefix}*"):  # left there only by a crash
-            region.unlink(missing_ok=True)
+        if self._regions is not None:
+            self._regions.clear()
         if self._process is not None:
             remove_backlogs(self._process.pid)
 
@@ -298,7 +300,7 @@ class EmbeddedTriton:
             str(self._installation.tritonserver),
             f"--model-repository={self._repository.resolve()}",
             f"--backend-directory={self._backends}",
-            f"--backend-config=python,shm-region-prefix-name={self._shm_prefix}",
+            *([f"--backend-config=python,shm-region-prefix-name={self._regions.prefix}"] if self._regions else []),
             *(["--model-config-name=cpu"] if self._profile == "cpu" else []),
             *("--disable-auto-complete-config", "--model-control-mode=none", "--strict-readiness=true"),
             *(f"--grpc-address={self._host}", f"--grpc-port={grpc}"),

@@ -83,7 +83,6 @@ class Container:
                     *(sys.executable, "-I", str(ROOT / "server/_exec_with_parent.py"), str(os.getpid())),
                     *(sys.executable, str(image / "opt/densescan/serve.py")),
                     f"--backend-directory={image / 'opt/tritonserver/backends'}",
-                    f"--backend-config=python,shm-region-prefix-name=densescan_{os.getpid()}_{self.grpc}_",
                     *(f"--grpc-port={self.grpc}", f"--http-port={self.http}", f"--metrics-port={self.metrics}"),
                 ],
                 env=self.environment,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from loadtest.server_side import family
 from server.signing import sign
 from tests.server import tiny
 from tests.server.released import new_key, release
@@ -211,3 +212,26 @@ def test_when_a_models_process_dies_the_container_ends_so_that_it_is_started_aga
 def children(pid: int) -> list[int]:
     found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, timeout=10)
     return [int(line) for line in found.stdout.split()]
+
+
+@pytest.mark.triton
+def test_what_a_killed_container_leaves_in_shared_memory_the_next_start_deletes(
+    start_container: Callable[..., Container],
+) -> None:
+    """In Kubernetes that memory outlives the container, and some such ends would leave no room to start."""
+
+    def regions() -> set[str]:
+        return {path.name for path in Path("/dev/shm").glob("densescan_*")}
+
+    before = regions()
+    container = start_container()
+    left = regions() - before
+    assert len(left) > 1
+    for pid in family(container.process.pid):  # all at once, as a container that needs too much memory
+        os.kill(pid, signal.SIGKILL)
+    container.process.wait(10)
+    assert left <= regions()
+    again = start_container()
+    assert not left & regions()
+    again.stop()
+    assert regions() <= before

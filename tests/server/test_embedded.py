@@ -83,7 +83,7 @@ def test_nothing_is_left_behind(tiny_repository: Path, tmp_path: Path, monkeypat
         assert list(tmp_path.iterdir())
     assert list(tmp_path.iterdir()) == []
     assert eventually(lambda: processes_mentioning(f"--grpc-port={port}") == [])
-    assert {name for name in set(os.listdir("/dev/shm")) - regions if name.startswith(triton._shm_prefix)} == set()
+    assert {name for name in set(os.listdir("/dev/shm")) - regions if name.startswith(triton._regions.prefix)} == set()
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_start_with_tritons_own_words(
