@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from tritonclient.grpc import InferenceServerClient, InferInput
+from tritonclient.grpc import InferenceServerClient, InferInput, service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
 from densescan import Client
@@ -241,6 +241,22 @@ class TestWithAServer:
             direct = growth_mib(both, lambda: refusal(client, large))
         assert through < 48  # the 16 that come by before the limit is reached, and what gRPC may copy
         assert direct > 96  # or this measures nothing
+
+    def test_a_request_that_is_large_when_unpacked_is_refused(self, gateway: Gateway, container: Container) -> None:
+        """100 MiB of zeros are 100 kB on the wire, which is under every limit there."""
+        request = service_pb2.ModelInferRequest(model_name="tiny")
+        request.inputs.add(name="image", datatype="UINT8", shape=[1, 100, MIB, 1])
+        request.raw_input_contents.append(bytes(100 * MIB))
+        with grpc.insecure_channel(gateway.url, [("grpc.max_send_message_length", -1)]) as channel:
+            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+
+            def packed() -> None:
+                with pytest.raises(grpc.RpcError) as refused:
+                    stub.ModelInfer(request, timeout=60, compression=grpc.Compression.Gzip)
+                assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
+                assert refused.value.details() == "the gateway takes no compressed messages"
+
+            assert growth_mib([container.process.pid, gateway.process.pid], packed) < 48
 
     def test_one_address_has_no_more_running_than_it_may(
         self, start_gateway: Callable[..., Gateway], container: Container
