@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import urllib.request
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tritonclient.grpc import InferenceServerClient, InferInput
+from tritonclient.utils import InferenceServerException
+
+from server import EmbeddedTriton
+from server.backend_directory import BACKENDS
 
 from . import fake_pb_utils as pb_utils
 from . import tiny
-from .conftest import arguments
+from .conftest import arguments, eventually
 from .fake_pb_utils import Request
 
 
@@ -106,9 +113,28 @@ def test_a_single_request_that_breaks_the_inference_is_run_once(initialized):
         raise ValueError("no")
 
     backend._run = broken
-    (response,) = backend.execute([Request({"image": tiny.pictures(1)})])
-    assert response.error is not None
+    with pytest.raises(pb_utils.TritonModelException, match="inference failed: ValueError: no"):
+        backend.execute([Request({"image": tiny.pictures(1)})])
     assert len(calls) == 1
+
+
+def test_where_every_inference_fails_it_is_raised_and_so_counted_as_a_failure(initialized):
+    backend = initialized()
+    run = backend._run
+
+    def broken(batch):
+        raise ValueError("no memory")
+
+    backend._run = broken
+    with pytest.raises(pb_utils.TritonModelException, match="no memory"):
+        backend.execute([Request({"image": tiny.pictures(1)}) for _ in range(3)])
+    # A caller's own mistake stays its own, whatever else fails.
+    mistaken, failed = backend.execute([Request({"image": image}) for image in (tiny.pictures(99), tiny.pictures(1))])
+    assert mistaken.error.code == pb_utils.TritonError.INVALID_ARG
+    assert failed.error.code == pb_utils.TritonError.INTERNAL
+    backend._run = run
+    (mistaken,) = backend.execute([Request({"image": tiny.pictures(99)})])
+    assert mistaken.error.code == pb_utils.TritonError.INVALID_ARG
 
 
 def test_an_output_with_too_few_rows_is_an_error_and_not_somebody_elses_answer(initialized):
@@ -246,3 +272,50 @@ class TestCores:
         monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 2, 3})
         monkeypatch.setattr(batched, "_cgroup_quota", lambda: quota)
         assert batched.available_cores() == cores
+
+
+FAILING = """
+import sys
+sys.path.insert(0, {backend!r})
+from batched_backend import BatchedBackend
+
+class TritonPythonModel(BatchedBackend):
+    default_filename = "model.py"
+
+    def load(self, settings):
+        def run(batch):
+            raise RuntimeError("no memory")
+        return run
+"""
+
+FAILING_CONFIG = """
+backend: "python"
+max_batch_size: 4
+input [ { name: "image" data_type: TYPE_UINT8 dims: [ 4 ] } ]
+output [ { name: "probabilities" data_type: TYPE_FP32 dims: [ 2 ] } ]
+parameters { key: "range_of_image" value { string_value: "0:9" } }
+"""
+
+
+@pytest.mark.triton
+def test_the_real_server_counts_failed_inferences_and_not_a_callers_mistakes(tmp_path):
+    """As alerts go by it."""
+    folder = tmp_path / "failing/1"
+    folder.mkdir(parents=True)
+    (folder / "model.py").write_text(FAILING.format(backend=str(BACKENDS / "densescan_openvino")))
+    (tmp_path / "failing/config.pbtxt").write_text(FAILING_CONFIG)
+    with EmbeddedTriton(tmp_path) as triton, InferenceServerClient(triton.grpc_url) as client:
+        for level, status in ((1, "INTERNAL"), (1, "INTERNAL"), (99, "INVALID_ARGUMENT")):
+            image = InferInput("image", [1, 4], "UINT8")
+            image.set_data_from_numpy(np.full((1, 4), level, np.uint8))
+            with pytest.raises(InferenceServerException, match=status):
+                client.infer("failing", [image])
+
+        def failures():
+            metrics = urllib.request.urlopen(triton.metrics_url, timeout=10).read().decode()
+            (count,) = re.findall(
+                r'^nv_inference_request_failure\{.*reason="BACKEND".*\} (\d+)$', metrics, re.MULTILINE
+            )
+            return int(count)
+
+        assert eventually(lambda: failures() == 2)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -62,14 +62,23 @@ class TritonPythonModel:
         Not before the network has taken what was decoded before: of a flood, most would be decoded for nothing.
 
         Whether its caller has cancelled one is not asked: Triton itself looks for that in the queue.
+
+        Raises:
+            TritonModelException: None could be decoded, and not because of the pictures. Triton counts a request that
+                is answered with an error as a success, and only what is raised as a failure, which alerts go by.
         """
         files = [_files(request) for request in requests]
         self._flow.wait(sum(map(len, files)))
         jobs = [[self._threads.submit(self._decode, file) for file in some] for some in files]
-        answers = [_answer(job) for job in jobs]
-        if failed := sum(len(job) for job, answer in zip(jobs, answers, strict=True) if answer.has_error()):
+        outcomes = [_outcome(job) for job in jobs]
+        if failed := sum(
+            len(job) for job, outcome in zip(jobs, outcomes, strict=True) if isinstance(outcome, _Failure)
+        ):
             self._flow.drop(failed)
-        return answers
+        faults = [outcome.message for outcome in outcomes if isinstance(outcome, _Failure) and not outcome.by_picture]
+        if len(faults) == len(requests):
+            raise pb_utils.TritonModelException(faults[0])
+        return [_answer(outcome) for outcome in outcomes]
 
     def finalize(self) -> None:
         """Stop the threads."""
@@ -160,21 +169,34 @@ def _files(request: Any) -> list[bytes]:
     return files
 
 
-def _answer(job: Sequence[Future[Picture]]) -> Any:
+class _Failure(NamedTuple):
+    """Why a request has no pictures.
+
+    Attributes:
+        message: What its caller is told.
+        by_picture: A picture is the cause, and not this program.
+    """
+
+    message: str
+    by_picture: bool
+
+
+def _outcome(job: Sequence[Future[Picture]]) -> Picture | _Failure:
+    """The pictures of one request as a batch."""
     pictures = []
     for position, future in enumerate(job):
         try:
             pictures.append(future.result())
         except Exception as error:
             where = f"image {position} of {len(job)}: " if len(job) > 1 else ""
-            return _failure(where, error)
-    batch = np.stack(pictures) if len(pictures) > 1 else pictures[0][None]
-    return pb_utils.InferenceResponse([pb_utils.Tensor(INPUT_NAME, batch)])
+            if isinstance(error, InvalidImage):
+                return _Failure(where + error.reason, by_picture=True)
+            return _Failure(f"{where}{type(error).__name__}: {error}", by_picture=False)
+    return np.stack(pictures) if len(pictures) > 1 else pictures[0][None]
 
 
-def _failure(where: str, error: Exception) -> Any:
-    if isinstance(error, InvalidImage):
-        answer = pb_utils.TritonError(where + error.reason, pb_utils.TritonError.INVALID_ARG)
-    else:
-        answer = pb_utils.TritonError(f"{where}{type(error).__name__}: {error}", pb_utils.TritonError.INTERNAL)
-    return pb_utils.InferenceResponse(output_tensors=[], error=answer)
+def _answer(outcome: Picture | _Failure) -> Any:
+    if isinstance(outcome, _Failure):
+        code = pb_utils.TritonError.INVALID_ARG if outcome.by_picture else pb_utils.TritonError.INTERNAL
+        return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(outcome.message, code))
+    return pb_utils.InferenceResponse([pb_utils.Tensor(INPUT_NAME, outcome)])

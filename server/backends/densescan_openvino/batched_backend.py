@@ -161,6 +161,10 @@ class BatchedBackend(ABC):
 
         Whether a caller has cancelled is not asked: Triton drops such requests from its queue by itself, and asking it
         about one that has left the queue takes an eighth of a millisecond.
+
+        Raises:
+            TritonModelException: Every inference failed. Triton counts a request that is answered with an error as a
+                success, and only what is raised as a failure, which alerts go by.
         """
         answers: list[Any] = [None] * len(requests)
         readable: dict[int, Arrays] = {}
@@ -174,6 +178,9 @@ class BatchedBackend(ABC):
                 pictures = sum(len(next(iter(inputs.values()))) for inputs in readable.values())
                 self._backlog.take(pictures, full=pictures >= self._settings.max_batch_size)
             results = self._infer(readable)
+            failed = [message for message in results.values() if isinstance(message, str)]
+            if len(failed) == len(requests):
+                raise pb_utils.TritonModelException(failed[0])
             for position, outputs in results.items():
                 answers[position] = _answer(requests[position], outputs)
             self._count([outputs for outputs in results.values() if not isinstance(outputs, str)])

@@ -183,6 +183,26 @@ def test_a_bad_file_spoils_the_request_that_it_came_with_alone(decoder: Any) -> 
     assert "truncated" in bad.error.text
 
 
+def test_what_is_no_fault_of_the_pictures_is_raised_and_so_counted_as_a_failure(
+    module: types.ModuleType, decoder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = picture(300, 200)
+
+    def broken(file: bytes) -> Any:
+        if file == good:
+            raise MemoryError("no room")
+        return preprocess(file)
+
+    monkeypatch.setattr(module, "preprocess", broken)
+    with pytest.raises(fake_pb_utils.TritonModelException, match="MemoryError: no room"):
+        ask(decoder, good, good)
+    fault, bad = ask(decoder, good, b"no picture")
+    assert fault.error.code == fake_pb_utils.TritonError.INTERNAL
+    assert bad.error.code == fake_pb_utils.TritonError.INVALID_ARG
+    (bad,) = ask(decoder, b"no picture")
+    assert bad.error.code == fake_pb_utils.TritonError.INVALID_ARG
+
+
 @pytest.fixture
 def network(memory: Path) -> Iterator[Backlog]:
     """What a network counts, of a server whose decoder is this process."""
