@@ -1,7 +1,8 @@
 """Are the weights on this disk the ones that were released? Checked before anything is served.
 
 Exporting writes ``model.json`` into a version's folder, with the SHA-256 of every other file there. A file that
-differs, lacks or was added is found here. The standard library is all that this module needs: the container
+differs, lacks or was added is found here. Of a model with a card, each version with weights must have one; a model
+without any is not checked, as it is nobody's release. The standard library is all that this module needs: the container
 runs it as it is.
 """
 
@@ -16,6 +17,7 @@ from typing import NoReturn
 
 CARD = "model.json"
 _UNLISTED = (CARD, ".gitkeep")
+_WEIGHTS = ("model.xml", "model.bin", "model.onnx", "model.savedmodel", "model.plan")
 
 
 class ManifestError(RuntimeError):
@@ -39,11 +41,23 @@ def check_versions(models: Iterable[Path]) -> list[Path]:
     Raises:
         ManifestError: Files are not the released ones, or a card cannot be read.
     """
+    models = list(models)
     folders = version_folders(models)
     problems = [f"{folder / name}: {problem}" for folder in folders for name, problem in differences(folder).items()]
+    released = {folder.parent for folder in folders}
+    problems += [f"{folder / CARD}: is missing" for model in sorted(released) for folder in _without_card(model)]
     if problems:
         raise ManifestError("these are not the released weights:\n  " + "\n  ".join(problems))
     return folders
+
+
+def _without_card(model: Path) -> list[Path]:
+    """The versions of a model that have weights and no card; Triton serves the newest whether or not it has one."""
+    return sorted(
+        folder
+        for folder in model.glob("[0-9]*")
+        if not (folder / CARD).is_file() and any((folder / name).exists() for name in _WEIGHTS)
+    )
 
 
 def differences(folder: Path) -> dict[str, str]:

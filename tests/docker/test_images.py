@@ -89,12 +89,19 @@ def test_the_build_context_holds_what_is_copied_and_nothing_else() -> None:
     assert {"docker/tls", "docker/secrets"} <= set(rules)
 
 
-def test_bake_builds_every_target_with_a_bill_of_materials() -> None:
+def test_bake_builds_every_target() -> None:
     targets = {name: target for name, target in BAKE["target"].items() if name != "common"}
     assert set(BAKE["group"]["all"]["targets"]) == set(targets) == {*SERVERS, "client", "loadtest"}
     assert {target["target"] for target in targets.values()} <= set(stages())
     assert all(target["inherits"] == ["common"] for target in targets.values())
-    assert {entry["type"] for entry in BAKE["target"]["common"]["attest"]} == {"sbom", "provenance"}
+    assert "attest" not in BAKE["target"]["common"]  # Docker's own driver fails on it
+
+
+@pytest.mark.parametrize("page", ["OPERATIONS", "ROLLOUT"])
+def test_what_is_pushed_has_a_bill_of_materials_and_provenance(page: str) -> None:
+    commands = re.findall(r"^.*docker buildx bake.*$", (ROOT / f"docs/{page}.md").read_text(), re.MULTILINE)
+    (pushed,) = [command for command in commands if "--push" in command]
+    assert {"--sbom=true", "--provenance=mode=max"} <= set(pushed.split())
 
 
 def test_what_is_pushed_has_the_registry_and_version_that_the_page_has_set() -> None:

@@ -214,6 +214,12 @@ class TestKServe:
         manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": spec}
         kubernetes_validate.validate(manifest, version, strict=True)
 
+    def test_what_is_applied_brings_its_namespace(self) -> None:
+        applied = kustomize(K8S / "kserve")
+        (namespace,) = [manifest for manifest in applied if manifest["kind"] == "Namespace"]
+        others = [manifest for manifest in applied if manifest is not namespace]
+        assert {manifest["metadata"]["namespace"] for manifest in others} == {namespace["metadata"]["name"]}
+
     def test_the_service_uses_our_runtime_and_a_format_and_protocol_of_it(self) -> None:
         model, runtime = self.SERVICE["spec"]["predictor"]["model"], self.RUNTIME["spec"]
         assert model["runtime"] == self.RUNTIME["metadata"]["name"]

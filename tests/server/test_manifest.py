@@ -30,9 +30,25 @@ def test_released_files_pass(version: Path) -> None:
     assert check_versions(models(version)) == [version]
 
 
-def test_a_version_without_a_card_is_not_checked(version: Path) -> None:
+def test_a_model_without_a_card_is_not_checked(version: Path) -> None:
     (version / CARD).unlink()
     assert check_versions(models(version)) == []
+
+
+@pytest.mark.parametrize("weights", ["model.xml", "model.onnx", "model.savedmodel"])
+def test_a_version_that_lacks_its_card_beside_one_that_has_it_is_refused(version: Path, weights: str) -> None:
+    """Or whoever adds a newer version without a card has it served."""
+    added = version.with_name("2")
+    (added / weights).mkdir(parents=True)
+    with pytest.raises(ManifestError, match=rf"2/{CARD}: is missing"):
+        check_versions(models(version))
+
+
+def test_a_version_folder_without_weights_needs_no_card(version: Path) -> None:
+    """A decoder's program, or the empty folder of an ensemble."""
+    version.with_name("2").mkdir()
+    (version.with_name("2") / "model.py").touch()
+    assert check_versions(models(version)) == [version]
 
 
 @pytest.mark.parametrize(
