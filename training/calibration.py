@@ -70,10 +70,15 @@ def find_calibration(classes: Classes, probabilities: Probabilities) -> Calibrat
 
 
 def apply_calibration(model: keras.Model, calibration: Calibration) -> None:
-    """Put the calibration into a classifier's last layer. A map of Grad-CAM, which is scaled, stays the same."""
+    """Put the calibration into a classifier's last layer, and have its logits sum to zero.
+
+    Softmax knows only how logits differ, so to take their mean from them changes no answer. It does change what
+    Grad-CAM, which asks for the gradient of one logit, shows: what speaks for a class more than for the others, and not
+    what raises all of them or none.
+    """
     kernel, bias = model.get_layer(LOGITS).get_weights()
-    temperature = calibration.temperature
-    model.get_layer(LOGITS).set_weights([kernel / temperature, bias / temperature + np.array(calibration.bias)])
+    kernel, bias = kernel / calibration.temperature, bias / calibration.temperature + np.array(calibration.bias)
+    model.get_layer(LOGITS).set_weights([kernel - kernel.mean(axis=1, keepdims=True), bias - bias.mean()])
 
 
 def find_operating_point(

@@ -26,10 +26,11 @@ app = typer.Typer(
     "  python -m training evaluate --task xray --data chest_xray --fold val\n\n"
     "  python -m training export   --task xray --data chest_xray\n\n"
     "Look at runs/xray/audit.html before training: it shows what repeats in the images, and what would leak.\n\n"
-    "The recipe release, or longer, and then distilled is how the released networks were trained: minutes on a GPU "
-    "(KERAS_BACKEND=torch), a night on two cores. scratch is a smaller sister, half an hour on two cores; to go on "
-    "from an installed network instead, add --weights model_repository/xray_densenet121/4/model.savedmodel; to only "
-    "see that everything runs, take --recipe smoke. Interrupted, the same command goes on.",
+    "The recipe release, or longer, then distilled, and for films finished is how the released networks were trained: "
+    "minutes on a GPU (KERAS_BACKEND=torch), a night on two cores. scratch is a smaller sister, half an hour on two "
+    "cores; to go on from an installed network instead, add "
+    "--weights model_repository/xray_densenet121/5/model.savedmodel; to only see that everything runs, take "
+    "--recipe smoke. Interrupted, the same command goes on.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -117,8 +118,8 @@ def fit(
         str,
         typer.Option(
             help="original: the published report's. scratch: from random weights, on two cores. release: the released "
-            "networks', on a GPU. longer: twice as long. distilled: a trained network learns from --teacher. short: a "
-            "sixth of release, to compare recipes. smoke: a trial."
+            "networks', on a GPU. longer: twice as long. distilled: a trained network learns from --teacher. "
+            "finished: one sees pictures as they are. short: a sixth of release, to compare recipes. smoke: a trial."
         ),
     ] = "original",
     changes: Annotated[

@@ -17,7 +17,7 @@ from .console import err, out, progress
 from .layouts import DataNotFound
 from .manifest import Entry, ManifestError, of_fold, read_manifest
 from .network import WeightsUnavailable
-from .recipes import changed, get_recipe
+from .recipes import NAMED, changed, get_recipe
 from .runs import Run, RunError, default_folder, write_json
 
 if TYPE_CHECKING:
@@ -104,6 +104,10 @@ def fit(
 
     recipe = changed(get_recipe(recipe_name, task), changes)
     weights = weights or recipe.weights
+    if weights == NAMED:
+        raise ValueError(f"the recipe {recipe.name} goes on from a trained network: name it with --weights")
+    if recipe.taught and not taught_by:
+        raise ValueError(f"the recipe {recipe.name} learns from other networks: name one or more with --teacher")
     data = layouts.find_data(task, data)
     manifest = manifest or default_manifest(task)
     entries = read_manifest(manifest, task.labels)

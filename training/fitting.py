@@ -216,6 +216,8 @@ def fit(run: Run, train: Fold, val: Fold) -> keras.Model:
         if last:
             model = _settled(run, task, recipe, phase, model, train, val)
             model = network.rebuilt(model, task, network.IMAGE_SIZE)
+            if recipe.start_share:
+                _mix_in_start(model, task, recipe, settings["weights"])
             write_aside(run.best_model, model.save)
             run.state.finished = True
         run.save_state()
@@ -236,6 +238,16 @@ def _initial_model(run: Run, task: Task, recipe: Recipe, weights: str) -> keras.
         weights="none" if run.state.last else weights,  # a checkpoint takes their place
         precision=recipe.precision,
     )
+
+
+def _mix_in_start(model: keras.Model, task: Task, recipe: Recipe, weights: str) -> None:
+    """Move `model` back towards the weights that the training began with, by the recipe's share of them."""
+    start = network.build_classifier(
+        task, size=network.IMAGE_SIZE, dense_units=recipe.dense_units, dropout=recipe.dropout, weights=weights
+    )
+    share = recipe.start_share
+    pairs = zip(start.get_weights(), model.get_weights(), strict=True)
+    model.set_weights([share * first + (1 - share) * last for first, last in pairs])
 
 
 def _run_phase(

@@ -139,7 +139,7 @@ def _check_there(path: Path) -> None:
     if not path.is_file() and not _is_saved_model(path):
         raise WeightsUnavailable(
             f"no weights at {path}. --weights takes imagenet, none, a .keras or .weights.h5 file, or a SavedModel's "
-            "folder such as model_repository/xray_densenet121/4/model.savedmodel."
+            "folder such as model_repository/xray_densenet121/5/model.savedmodel."
         )
 
 

@@ -7,6 +7,7 @@
 | release   | random weights   | what the released networks went through first: longer, images mixed; wants a GPU    |
 | longer    | random weights   | release, twice as long                                                              |
 | distilled | --weights        | a trained network learns the mean answer of one or more (`--teacher`)               |
+| finished  | --weights        | a trained network sees pictures as they are: none mixed, turned and moved a little  |
 | short     | random weights   | a sixth of `release`, to compare recipes by                                         |
 | smoke     | random weights   | a few tiny steps, to see that everything runs; its network is worth nothing         |
 """
@@ -24,6 +25,9 @@ Trainable = Literal["head", "top_half", "all"]
 Precision = Literal["float32", "mixed_bfloat16"]
 Schedule = Literal["constant", "cosine"]
 Keep = Literal["best", "last"]
+
+NAMED = "named"
+"""Starting weights of recipes that go on from a trained network, which has to be named."""
 
 
 def _check_word(value: str, known: Any) -> None:
@@ -115,7 +119,8 @@ class Recipe:
 
     Attributes:
         name: As `--recipe` takes it.
-        weights: Starting weights unless `--weights` says otherwise: `imagenet`, `none` or a file.
+        weights: Starting weights unless `--weights` says otherwise: `imagenet`, `none`, or `NAMED`, with which a file
+            must be given.
         phases: Run one after the other, each from the weights that the one before keeps.
         augmentation: Of the training images.
         dense_units: Width of the head's hidden layer.
@@ -128,6 +133,9 @@ class Recipe:
         weight_decay: Of AdamW; 0 is plain Adam.
         mixup: Parameter of the symmetric beta distribution that says how two images of a batch, and their targets, are
             mixed; 0 mixes none. Zhang et al., mixup: Beyond Empirical Risk Minimization, ICLR 2018.
+        start_share: Share of the starting weights in those that are kept at the end; the rest are the last phase's.
+            Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022.
+        taught: Wants teachers.
         mirrored_teachers: Teachers answer about a picture and its mirror image; else about the picture alone.
         precision: What the layers compute in. mixed_bfloat16 is faster where the processor has it.
         max_images: Use only so many of each fold; 0 is all.
@@ -146,6 +154,8 @@ class Recipe:
     rarest_domain: float = 0.0
     weight_decay: float = 0.0
     mixup: float = 0.0
+    start_share: float = 0.0
+    taught: bool = False
     mirrored_teachers: bool = True
     precision: Precision = "float32"
     max_images: int = 0
@@ -158,7 +168,7 @@ class Recipe:
             ValueError: A word is none of those there are, a share is none, or two phases would share their files.
         """
         _check_word(self.precision, Precision)
-        for name in ("dropout", "label_smoothing", "rarest_domain"):
+        for name in ("dropout", "label_smoothing", "rarest_domain", "start_share"):
             if not 0 <= (share := getattr(self, name)) < 1:
                 raise ValueError(f"{name} is {share}: expected a share, from 0 to below 1")
         names = [phase.name for phase in self.phases]
@@ -302,7 +312,14 @@ def _longer(release: Recipe) -> Recipe:
 def _distilled(release: Recipe) -> Recipe:
     fine = Phase("224px", 5, learning_rate=1.5e-4, schedule="cosine", patience=5, keep="last")
     return replace(
-        release, name="distilled", phases=(fine,), batch_size=32, label_smoothing=0.0, mirrored_teachers=True
+        release,
+        name="distilled",
+        weights=NAMED,
+        phases=(fine,),
+        batch_size=32,
+        label_smoothing=0.0,
+        taught=True,
+        mirrored_teachers=True,
     )
 
 
@@ -317,6 +334,26 @@ def _distilled_xray(release: Recipe) -> Recipe:
         phases=(replace(fine, epochs=4, patience=4, trainable="top_half"),),
         augmentation=replace(release.augmentation, rotation=10, shift=0.05, zoom=0.1, stretch=0.07),
         mirrored_teachers=False,
+    )
+
+
+# KERAS_BACKEND=torch python -m training fit --task xray --recipe finished --weights FILE
+# Two CPU cores with AVX-512 take four to six minutes an epoch.
+def _finished(distilled: Recipe) -> Recipe:
+    """The last epochs without what keeps a long training from learning by heart, and costs sharpness at its end.
+
+    Mixed images and far geometry are not what is served: the normalisation and the last layers settle on what is. A
+    part of the weights from before is kept: docs/TRAINING.md, What each release gave, says what for.
+    """
+    (fine,) = distilled.phases
+    return replace(
+        distilled,
+        name="finished",
+        phases=(replace(fine, epochs=6, patience=6, trainable="all"),),
+        augmentation=replace(distilled.augmentation, rotation=6, shift=0.03, zoom=0.06, stretch=0.04),
+        mixup=0.0,
+        start_share=0.3,
+        taught=False,
     )
 
 
@@ -342,12 +379,16 @@ SMOKE = Recipe(
     max_images=16,
 )
 
-_ALL = (ORIGINAL, SCRATCH, RELEASE, _longer(RELEASE), _distilled_xray(RELEASE), _short(RELEASE), SMOKE)
+_ALL = (
+    *(ORIGINAL, SCRATCH, RELEASE, _longer(RELEASE), _distilled_xray(RELEASE), _finished(_distilled_xray(RELEASE))),
+    *(_short(RELEASE), SMOKE),
+)
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in _ALL}
 _OF_TASK: dict[tuple[str, str], Recipe] = {
     ("scratch", MRI.name): _SCRATCH_MRI,
     ("release", MRI.name): _RELEASE_MRI,
     **{(recipe.name, MRI.name): recipe for recipe in (make(_RELEASE_MRI) for make in (_longer, _distilled, _short))},
+    ("finished", MRI.name): _finished(_distilled(_RELEASE_MRI)),
 }
 
 

@@ -46,6 +46,10 @@ def test_a_calibration_in_the_graph_is_the_same_as_one_outside() -> None:
     found = calibration.Calibration(2.5, (0.0, 0.4, -1.0, 0.2))
     calibration.apply_calibration(model, found)
     np.testing.assert_allclose(model.predict_on_batch(pixels), calibration.calibrated(before, found), atol=1e-5)
+    # Of which Grad-CAM shows what speaks for one class more than for the others.
+    kernel, bias = model.get_layer(network.LOGITS).get_weights()
+    np.testing.assert_allclose(kernel.sum(axis=1), 0, atol=1e-5)
+    assert bias.sum() == pytest.approx(0, abs=1e-5)
 
 
 @given(

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from densescan.tasks import XRAY
 from training import commands, fitting, layouts, network
+from training.cli import app
 from training.data import Fold, load_fold
 from training.manifest import Entry, write_manifest
 from training.network import WeightsUnavailable
@@ -204,3 +206,40 @@ def test_equal_numbers_of_each_class_are_taken_when_images_are_limited(
 ) -> None:
     fold = commands.load(XRAY, folds["train"].entries, "train", phantom_sets / "chest_xray", limit=4)
     np.testing.assert_array_equal(np.bincount(fold.classes), [2, 2])
+
+
+def test_a_share_of_the_starting_weights_is_kept_at_the_end(
+    tmp_path: Path, manifest: Path, folds: dict[str, Fold]
+) -> None:
+    weights = tmp_path / "trained.keras"
+    network.build_classifier(XRAY, size=32, dense_units=RECIPE.dense_units).save(weights)
+
+    def trained(share: float) -> list[np.ndarray]:
+        recipe = replace(RECIPE, start_share=share)
+        run = fitting.start_run(tmp_path / f"share-{share}", XRAY, recipe, str(weights), manifest)
+        fitting.fit(run, folds["train"], folds["val"])
+        return network.load_model(run.best_model).get_weights()
+
+    def distance(ours: list[np.ndarray], others: list[np.ndarray]) -> float:
+        return max(float(np.abs(one - other).max()) for one, other in zip(ours, others, strict=True))
+
+    start = network.build_classifier(XRAY, dense_units=RECIPE.dense_units, weights=str(weights)).get_weights()
+    assert distance(trained(0.0), start) > 100 * distance(trained(0.9999), start)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--recipe", "finished"], "name it with --weights"),
+        (["--recipe", "distilled"], "name it with --weights"),
+        (["--recipe", "distilled", "--weights", "none"], "with --teacher"),
+    ],
+)
+def test_a_recipe_that_goes_on_from_others_wants_them_named(
+    words: list[str], told: str, tmp_path: Path, manifest: Path, phantom_sets: Path
+) -> None:
+    folder = phantom_sets / "chest_xray"
+    fit = ["fit", "--task", "xray", "--data", str(folder), "--manifest", str(manifest), "--out", str(tmp_path / "run")]
+    result = CliRunner().invoke(app, [*fit, *words])
+    assert told in str(result.exception)
+    assert not (tmp_path / "run").exists()

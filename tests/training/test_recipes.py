@@ -45,7 +45,7 @@ def test_what_is_no_share_is_refused(name: str, share: str) -> None:
 
 
 def test_an_unknown_name_lists_those_that_exist() -> None:
-    known = "original, scratch, release, longer, distilled, short, smoke"
+    known = "original, scratch, release, longer, distilled, finished, short, smoke"
     with pytest.raises(ValueError, match=f"'best': choose one of {known}"):
         get_recipe("best", XRAY)
 
@@ -74,7 +74,9 @@ def test_recipes_are_compared_by_what_the_release_is_trained_by_only_shorter(tas
 def test_the_network_that_ships_was_trained_by_a_recipe_that_is_here(task: Task) -> None:
     trained = Recipe.from_dict(read_card(newest_version(DEFAULT_REPOSITORY, task, task.classifier))["recipe"])
     recipe = get_recipe(trained.name, task)
-    assert replace(trained, precision=recipe.precision) == recipe  # which a processor decides
+    # A processor decides the precision; a card of before recipes asked for weights and teachers says none of that.
+    asks = {"weights": recipe.weights, "taught": recipe.taught}
+    assert replace(trained, precision=recipe.precision, **asks) == recipe
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_the_command_line_says_what_is_wrong_with_a_teacher(tmp_path: Path, phan
     manifest = tmp_path / "manifest.csv"
     write_manifest(manifest, [Entry("a.png", "NORMAL", "a", "train", "")])
     words = ["fit", "--task", "xray", "--data", phantom_sets / "chest_xray", "--manifest", manifest]
-    words += ["--recipe", "distilled", "--teacher", "gone.xml", "--out", tmp_path / "run"]
+    words += ["--recipe", "distilled", "--weights", "none", "--teacher", "gone.xml", "--out", tmp_path / "run"]
     result = CliRunner().invoke(app, list(map(str, words)))
     assert isinstance(result.exception, WeightsUnavailable)
     assert "no teacher at gone.xml" in str(result.exception)
