@@ -13,7 +13,7 @@ from densescan.tasks import Task
 
 from . import commands, families, layouts
 from .console import out, progress
-from .manifest import manifest_hash, read_manifest
+from .manifest import manifest_hash, read_manifest, warn_if_trained_on
 from .predictions import Predictions
 from .resampling import GROUPS
 from .runs import Run
@@ -68,6 +68,8 @@ def evaluate(
     manifest = manifest or (run.manifest if run else commands.default_manifest(task))
     data = layouts.find_data(task, data)
     chosen = commands.load(task, read_manifest(manifest, task.labels), fold, data)
+    if fold != "train" and (measured := model or (run.best_model if run else None)):
+        warn_if_trained_on(measured, chosen.entries, task.labels)
     answers = _ask(task, chosen, data, run, model, url, threshold)
     named = families.names(task, chosen.entries, data)
     figures = {

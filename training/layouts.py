@@ -6,6 +6,7 @@ Works on the Kaggle downloads as they come, ``chest_xray/{train,val,test}/<class
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections import Counter
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from densescan.tasks import Task
+
+log = logging.getLogger(__name__)
 
 FOLDERS = {"xray": ("chest_xray",), "mri": ("brain_mri", "brain-tumor-mri-dataset")}
 """What the unpacked Kaggle downloads are called."""
@@ -150,8 +153,15 @@ def find_images(task: Task, data: Path, group_pattern: str | None = None) -> lis
             f"no images of {', '.join(missing)} in {data}. Expected folders named "
             f"{', '.join(task.labels)} in it, or one level down in split folders such as train/ and test/.{others}"
         )
-    if own is not None and not any(own.search(Path(image.path).stem) for image in images):
-        raise ValueError(f"--group {group_pattern!r} matches no file's name, such as {Path(images[0].path).stem!r}")
+    if own is not None:
+        alone = [image for image in images if _group(task, Path(image.path).stem, own) is None]
+        if len(alone) == len(images):
+            raise ValueError(f"--group {group_pattern!r} matches no file's name, such as {Path(images[0].path).stem!r}")
+        if alone:
+            log.warning(
+                "--group matches %s of %s names; the others, such as %r, are a group each",
+                *(f"{len(images) - len(alone):,}", f"{len(images):,}", Path(alone[0].path).stem),
+            )
     return images
 
 
@@ -212,4 +222,4 @@ def _group(task: Task, stem: str, own: re.Pattern[str] | None) -> str | None:
     match = own.search(stem)
     if match is None:
         return None
-    return match.groupdict().get("group") or match[0]
+    return match.groupdict().get("group") or match[0] or None  # nothing at all is what \d* finds everywhere

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from .layouts import is_official
+
+log = logging.getLogger(__name__)
 
 FOLDS = ("train", "val", "test", "official")
 """The first three are cut from the training images; ``official`` is the published test set."""
@@ -77,6 +80,34 @@ def read_manifest(path: Path, labels: Sequence[str]) -> list[Entry]:
         if entry.fold not in FOLDS:
             raise ManifestError(f"{path}: fold {entry.fold!r} is none of {', '.join(FOLDS)}")
     return entries
+
+
+def trained_on(network: Path, entries: Iterable[Entry], labels: Sequence[str]) -> int:
+    """How many of some pictures a network was trained on, by the manifest beside its file.
+
+    Args:
+        network: Its file; without a manifest beside it nothing is known, and the answer is 0.
+        entries: The pictures.
+        labels: Of the task.
+
+    Raises:
+        ManifestError: The manifest is damaged.
+    """
+    own = network.parent / "manifest.csv"
+    if not own.is_file():
+        return 0
+    trained = {entry.sha256 for entry in read_manifest(own, labels) if entry.fold == "train"}
+    return sum(entry.sha256 in trained for entry in entries)
+
+
+def warn_if_trained_on(network: Path, entries: Sequence[Entry], labels: Sequence[str]) -> None:
+    """Say so where a network is about to be measured on pictures that it has seen."""
+    if seen := trained_on(network, entries, labels):
+        log.warning(
+            "%s was trained on %s of these %s pictures, by the manifest beside it: its figures will be too good. "
+            "Measure it by its own --manifest",
+            *(network.as_posix(), f"{seen:,}", f"{len(entries):,}"),
+        )
 
 
 def manifest_hash(path: Path) -> str:

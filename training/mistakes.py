@@ -97,13 +97,18 @@ def _row(
 
 
 def find_explainer(task: Task, path: Path | None) -> Explainer | None:
-    """The gradient model of a network: built from a ``.keras`` file, or the one installed beside it for Triton."""
+    """The gradient model of a network: built from a ``.keras`` file, or the one installed beside it for Triton.
+
+    None where there is neither, as of a network with other layers than ours.
+    """
     from . import explainers
-    from .network import load_model
+    from .network import HIDDEN, LOGITS, POOL, load_model
 
     if path is None:
         return None
     if path.suffix == ".keras":
-        return explainers.keras_model(load_model(path))
+        model = load_model(path)
+        known = {layer.name for layer in model.layers}
+        return explainers.keras_model(model) if known.issuperset((POOL, HIDDEN, LOGITS)) else None
     installed = path.resolve().parent.parent.parent / task.gradcam / path.parent.name / "model.xml"
     return explainers.openvino_file(installed) if path.suffix == ".xml" and installed.is_file() else None

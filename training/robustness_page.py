@@ -21,6 +21,8 @@ from .runs import write_aside, write_json
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+FIGURES = "robustness.json"
+
 MARKERS = "osD^vP"
 
 HOW = (
@@ -40,7 +42,7 @@ def write_page(folder: Path, task: Task, figures: dict[str, Any], example: Grey)
         figures: From `robustness.figures`, with ``fold`` and ``manifest_sha256`` added.
         example: A picture uint8 [224, 224] to show the corruptions on.
     """
-    write_json(folder / "robustness.json", figures)
+    write_json(folder / FIGURES, figures)
     title = f"{task.title}, fold {figures['fold']}: corrupted pictures"
     drawn = {
         "accuracy": heat_map(figures, "error", f"{title}, accuracy"),

@@ -14,7 +14,7 @@ from densescan.tasks import Task
 from . import commands, families, layouts
 from .console import out, progress
 from .corruptions import CORRUPTIONS, SEVERITIES, Grey
-from .manifest import Entry, manifest_hash, read_manifest
+from .manifest import Entry, manifest_hash, read_manifest, warn_if_trained_on
 from .pages import markdown_table
 from .predictions import Predictions
 from .robustness import Ask, Tried
@@ -45,6 +45,9 @@ def run(
     manifest = manifest or (commands.newest_run(task, runs[0]).manifest if runs else commands.default_manifest(task))
     data = layouts.find_data(task, data)
     entries = sample(commands.filled(read_manifest(manifest, task.labels), fold), images)
+    if fold != "train":
+        for path in (*(commands.newest_run(task, folder).best_model for folder in runs), *models):
+            warn_if_trained_on(path, entries, task.labels)
     loaded = commands.read(task, entries, fold, data)
     own = metrics.own_films(loaded.entries)
     with progress("corrupting and asking", len(networks) * (2 + len(names) * len(SEVERITIES))) as done:
@@ -55,6 +58,8 @@ def run(
     figures |= robustness.figures(task, tried, loaded.classes[own], groups, names)
     named = families.names(task, loaded.entries, data)
     target = target or (runs[0] if runs else Path("runs") / task.name) / "robustness" / fold
+    # The figures last, because they name the networks: interrupted, none stands beside another one's answers.
+    (target / robustness_page.FIGURES).unlink(missing_ok=True)
     for place, (one, other) in enumerate(zip(tried, others, strict=True)):
         predictions = _predictions(one, other, own, loaded.entries, loaded.classes, named)
         predictions.write(target / f"predictions-{place + 1}.csv", task)

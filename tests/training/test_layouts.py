@@ -142,3 +142,13 @@ def test_a_group_pattern_that_matches_no_name_is_refused(tmp_path: Path) -> None
         save_noise(tmp_path / label / "p7.png", 0)
     with pytest.raises(ValueError, match=r"matches no file's name, such as 'p7'"):
         layouts.find_images(XRAY, tmp_path, r"patient\d+")
+    with pytest.raises(ValueError, match="matches no file's name"):
+        layouts.find_images(XRAY, tmp_path, r"\d*")  # which finds nothing, at the beginning of each
+
+
+def test_names_that_a_group_pattern_leaves_out_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for label in XRAY.labels:
+        save_noise(tmp_path / label / "patient7_1.png", 0)
+    save_noise(tmp_path / "NORMAL/Patient8_1.png", 1)
+    layouts.find_images(XRAY, tmp_path, r"patient\d+")
+    assert "--group matches 2 of 3 names; the others, such as 'Patient8_1', are a group each" in caplog.text

@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from densescan.tasks import MRI, XRAY
-from training.manifest import Entry, ManifestError, manifest_hash, read_manifest, write_manifest
+from training.manifest import (
+    Entry,
+    ManifestError,
+    manifest_hash,
+    read_manifest,
+    trained_on,
+    warn_if_trained_on,
+    write_manifest,
+)
 
 ENTRIES = [
     Entry("train/NORMAL/a, b.png", "NORMAL", "p1", "train", "00ff"),
@@ -50,3 +58,18 @@ def test_an_unknown_fold_is_refused(tmp_path: Path) -> None:
     write_manifest(tmp_path / "a.csv", [Entry("a.png", "NORMAL", "p", "holdout", "00")])
     with pytest.raises(ManifestError, match="holdout"):
         read_manifest(tmp_path / "a.csv", XRAY.labels)
+
+
+def test_a_network_that_has_seen_the_pictures_is_told_by_the_manifest_beside_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    network = tmp_path / "best.keras"
+    elsewhere = [Entry("films/x.png", "NORMAL", "p", "val", entry.sha256) for entry in ENTRIES]
+    assert trained_on(network, elsewhere, XRAY.labels) == 0
+    write_manifest(tmp_path / "manifest.csv", ENTRIES)
+    assert trained_on(network, elsewhere, XRAY.labels) == 1
+    warn_if_trained_on(network, elsewhere, XRAY.labels)
+    assert "best.keras was trained on 1 of these 2 pictures" in caplog.text
+    caplog.clear()
+    warn_if_trained_on(network, elsewhere[1:], XRAY.labels)
+    assert not caplog.text

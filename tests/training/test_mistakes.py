@@ -90,3 +90,13 @@ def test_the_map_of_an_installed_network_is_of_the_gradient_model_beside_it(tmp_
     network.touch()
     assert mistakes.find_explainer(XRAY, network) is None
     assert mistakes.find_explainer(XRAY, None) is None
+
+
+def test_a_network_of_other_layers_has_mistakes_without_maps(tmp_path: Path) -> None:
+    """It is measured all the same."""
+    import keras
+
+    image = keras.Input((224, 224, 3), name="image")
+    pooled = keras.layers.GlobalAveragePooling2D()(image)
+    keras.Model(image, keras.layers.Dense(2, activation="softmax")(pooled)).save(tmp_path / "own.keras")
+    assert mistakes.find_explainer(XRAY, tmp_path / "own.keras") is None
