@@ -71,8 +71,8 @@ clean:
 	rm -rf $(VENV) build dist *.egg-info client/*.egg-info
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else \
-	"Python %d.%d cannot run the embedded server: it needs 3.10, 3.11 or 3.12. Choose one: make PYTHON=python3.11 ..." % v)'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 12) else \
+	"Python %d.%d does not run the embedded server and its tools: they need 3.11 or 3.12. Choose one: make PYTHON=python3.11 ..." % v)'
 	@echo "Making a virtual environment in $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	echo "This Python cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }

@@ -14,9 +14,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from densescan import ServerUnavailable
+from densescan import DensescanError
 from server import ServerStartError
 from server.embedded import DEFAULT_REPOSITORY
+from server.process import GUARD
 
 from .connection import own_server, ready_models
 from .console import err, out, run
@@ -96,7 +97,7 @@ def main(
                 triton = stack.enter_context(own_server(model_repository, served_models(model_repository)))
             else:
                 ready_models(url)  # who answers nobody is not worth a load
-        except (ServerStartError, ServerUnavailable, ValueError) as error:
+        except (ServerStartError, DensescanError, ValueError) as error:
             err.print(str(error), style="red", markup=False)
             raise typer.Exit(2) from error
         code = press(url or triton.grpc_url, options, triton.pid if triton else None, seconds)  # type: ignore[union-attr]
@@ -108,7 +109,8 @@ def press(url: str, options: list[str], server_pid: int | None, seconds: float) 
     """Run Locust, watching its memory and the server's; its exit code."""
     command = [sys.executable, "-m", "locust", "--locustfile", str(_LOCUSTFILE), "--headless", "--only-summary"]
     # Locust's greenlets print through this process's own terminal; its colours are of no use in a pipe.
-    locust = subprocess.Popen([*command, "--host", url, *options], env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    guard = [sys.executable, "-I", str(GUARD), str(os.getpid())]
+    locust = subprocess.Popen([*guard, *command, "--host", url, *options], env={**os.environ, "PYTHONUNBUFFERED": "1"})
     pids = {"callers": locust.pid, **({"server": server_pid} if server_pid else {})}
     watch = MemoryWatch(pids, every_s=max(0.5, seconds / 60))
     watch.start()

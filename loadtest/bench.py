@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from densescan import ServerUnavailable
+from densescan import DensescanError
 from server import ServerStartError
 from server.embedded import DEFAULT_REPOSITORY
 
@@ -68,6 +68,8 @@ def main(
     if url and (write_docs or peers or read):
         raise typer.BadParameter("--url goes with neither --write-docs nor --peers nor --read")
     report = _read(read) if read else _measure(model_repository, quick, peers, url, about)
+    if write_docs and "server" in report:
+        raise typer.BadParameter("--write-docs: that run is of a server elsewhere, and the page is of this machine's")
     if read is None:
         write_aside(output, json.dumps(report, indent=1) + "\n")
     if as_json:
@@ -79,9 +81,10 @@ def main(
     if plot is not None:
         document.draw(report, plot)
     if write_docs:
+        text = document.markdown(report)
         DOCS.mkdir(exist_ok=True)
         document.draw(report, DOCS / document.PLOT)
-        write_aside(DOCS / "BENCHMARKS.md", document.markdown(report))
+        write_aside(DOCS / "BENCHMARKS.md", text)
         err.print(f"wrote {DOCS.name}/BENCHMARKS.md and {DOCS.name}/{document.PLOT}", style="dim")
 
 
@@ -98,7 +101,7 @@ def _measure(repository: Path, quick: bool, peers: str, url: str, about: str) ->
         if report["callers_busy"] >= BUSY:
             err.print(_CALLERS_BUSY.format(report["callers_busy"]), style="yellow")
         return report
-    except (ServerStartError, ServerUnavailable, ValueError) as error:
+    except (ServerStartError, DensescanError, ValueError) as error:
         err.print(str(error), style="red", markup=False)
         raise typer.Exit(2) from error
 
@@ -109,8 +112,14 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         err.print(f"{path}: {error}", style="red", markup=False)
         raise typer.Exit(2) from error
-    if not all("sent_per_second" in point for point in report["open"].values()):
-        err.print(f"{path} was written by an older version: measure again", style="red", markup=False)
+    try:
+        current = all("sent_per_second" in point for point in report["open"].values())
+    except (KeyError, TypeError, AttributeError):
+        current = False
+    if not current:
+        err.print(
+            f"{path} is no benchmark, or was written by an older version: measure again", style="red", markup=False
+        )
         raise typer.Exit(2)
     return report
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,10 @@ from typing import Any
 import grpc
 
 from densescan import Client
-from densescan._options import OPTIONS, Options
+from densescan._options import Options
 from densescan._targets import channel_options, credentials, target
 from server import EmbeddedTriton
+from server.environment import sdk_defaults
 
 
 class Connection:
@@ -56,7 +56,7 @@ def ready_models(url: str) -> set[str]:
 
     Raises:
         ValueError: The address or one of the variables cannot be right.
-        ServerUnavailable: Nobody answers there.
+        DensescanError: Nobody answers there, or not to us.
     """
     with Client(url, timeout_s=5) as client:
         return {model.name for model in client.status().models if model.ready}
@@ -66,8 +66,6 @@ def ready_models(url: str) -> set[str]:
 def own_server(repository: Path, models: Sequence[str] = ()) -> Iterator[EmbeddedTriton]:
     """A server for this measurement alone, which is plain and is measured with the SDK's defaults.
 
-    Meanwhile the SDK's variables, which are for another server, are not in the environment.
-
     Args:
         repository: Folder of the models.
         models: As `EmbeddedTriton` takes them.
@@ -75,9 +73,5 @@ def own_server(repository: Path, models: Sequence[str] = ()) -> Iterator[Embedde
     Raises:
         ServerStartError: The server cannot start.
     """
-    meant_for_another = {name: os.environ.pop(name) for name in OPTIONS.values() if name in os.environ}
-    try:
-        with EmbeddedTriton(repository, models=models) as triton:
-            yield triton
-    finally:
-        os.environ.update(meant_for_another)
+    with sdk_defaults(), EmbeddedTriton(repository, models=models) as triton:
+        yield triton

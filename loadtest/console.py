@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +24,8 @@ err = _console(stderr=True)
 
 
 def run(command: Callable[..., Any], prog: str) -> None:
-    """Run one function as a command line."""
+    """Run one function as a command line; SIGTERM ends it as Ctrl-C does, with all that it has started."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(command)
     app(prog_name=prog)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import shutil
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from locust import LoadTestShape, between, events, run_single_user
 
-from densescan import ServerUnavailable
+from densescan import DensescanError
 from densescan.tasks import TASKS
 from loadtest.connection import ready_models
 from loadtest.limits import Limits
@@ -87,7 +89,7 @@ def served_part(mix: dict[str, float], url: str | None) -> dict[str, float]:
         return mix
     try:
         ready = ready_models(url)
-    except ServerUnavailable as error:
+    except DensescanError as error:
         log.warning("%s", error)
         return mix
     left = {kind: share for kind, share in mix.items() if ready.issuperset(MODELS[kind])}
@@ -101,12 +103,19 @@ def served_part(mix: dict[str, float], url: str | None) -> dict[str, float]:
 
 def find_pictures(folder: str) -> dict[str, list[Path]]:
     """Pictures by task, from a folder or drawn."""
-    drawn = Path(tempfile.mkdtemp(prefix="densescan-pictures-"))
     found = {}
     for name, task in TASKS.items():
         own = sorted(path for path in Path(folder, name).rglob("*") if path.is_file()) if folder else []
-        found[name] = own or write_phantoms(task, drawn)
+        found[name] = own or write_phantoms(task, _drawn())
     return found
+
+
+@cache
+def _drawn() -> Path:
+    """A folder for pictures of our own, deleted at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="densescan-pictures-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 @events.quitting.add_listener
@@ -114,7 +123,7 @@ def decide(environment: Any, **_: Any) -> None:
     """The exit code, by the limits, and by nothing else."""
     options = environment.parsed_options
     limits = Limits(options.max_failure_ratio, options.max_p95_ms or None)
-    broken = limits.broken(environment.stats)
+    broken = limits.broken(environment.stats, Caller.answered_ms)
     for sentence in broken:
         log.error("limit: %s", sentence)
     environment.process_exit_code = 1 if broken else 0
@@ -130,7 +139,9 @@ def end(exit_code: int, **_: Any) -> None:
 
 
 def leave(exit_code: int) -> None:
-    """End the process with everything written."""
+    """End the process with everything written, and what it has drawn deleted."""
+    if _drawn.cache_info().currsize:
+        shutil.rmtree(_drawn(), ignore_errors=True)
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
+import os
+import signal
 from concurrent.futures import ProcessPoolExecutor
 from types import TracebackType
 
 from .callers import Outcome, run
 from .ways import Load
+
+_PR_SET_PDEATHSIG = 1
+
+
+def end_with(parent: int) -> None:
+    """Have this process told to end when its parent dies: callers without a bench would go on, or wait for ever."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:  # it died before we could ask
+        os._exit(1)
 
 
 class CallersProcess:
@@ -15,7 +27,9 @@ class CallersProcess:
 
     def __init__(self) -> None:
         # Not forked: gRPC and OpenVINO have threads in this process, which a fork would leave behind half dead.
-        self._pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+        self._pool = ProcessPoolExecutor(
+            1, mp_context=multiprocessing.get_context("spawn"), initializer=end_with, initargs=(os.getpid(),)
+        )
 
     def __enter__(self) -> CallersProcess:
         return self

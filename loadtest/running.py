@@ -63,4 +63,4 @@ def measure_running(url: str, about: str, plan: Plan, say: Callable[[str], None]
 def callers_busy(report: dict[str, Any]) -> float:
     """Cores that the callers' process used where most was answered; from `BUSY` on it may have been the limit."""
     most = max(report["closed"].values(), key=lambda point: point["per_second"])
-    return float(most["per_second"] * most["client_ms_per_call"] / 1000)
+    return float(most["sent_per_second"] * most["client_ms_per_call"] / 1000)

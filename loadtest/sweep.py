@@ -30,7 +30,7 @@ from .bench import DOCS, write_aside
 from .connection import own_server
 from .console import err, out, run
 from .document import pyplot, save, section
-from .figures import Spread, difference, mean_batch, median
+from .figures import Spread, difference, mean_batch, median, percentile
 from .machine import Machine, this_machine
 from .pictures import write_phantoms
 from .processes import CallersProcess
@@ -200,8 +200,8 @@ def measure(process: CallersProcess, target: Target, callers: int, seconds: floa
     outcome = process.run(Load((target,), callers, seconds, warm_up_s=0.4))
     executed = difference(counters.executed(model), before)
     counters.close()
-    ms = sorted(1000 * latency for latency in outcome.latencies_s) or [float("inf")]
-    return Point(outcome.per_second, median(ms), ms[int(0.99 * (len(ms) - 1))], mean_batch(executed))
+    ms = [1000 * latency for latency in outcome.latencies_s] or [float("inf")]
+    return Point(outcome.per_second, median(ms), percentile(ms, 99), mean_batch(executed))
 
 
 def rows(points: Points) -> Rows:

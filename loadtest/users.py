@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import grpc
 import grpc.experimental.gevent
@@ -44,6 +45,8 @@ class DensescanUser(User):
     mix: Mapping[str, float]
     pictures: Mapping[str, list[Path]]
     timeout_s: float = 10.0
+    answered_ms: ClassVar[defaultdict[str, Counter[int]]] = defaultdict(Counter)
+    """By kind of call, how many answers took so many milliseconds; all users', in this process."""
 
     def on_start(self) -> None:
         """Connect."""
@@ -70,10 +73,13 @@ class DensescanUser(User):
             call()
         except Exception as error:  # every failure is a finding, and a row of its own in the statistics
             failure = Failure(failure_name(error, Target(kind, XRAY.name, str(self.host), (), self.timeout_s)))
+        took_ms = 1000 * (time.perf_counter() - start)
+        if failure is None:
+            self.answered_ms[kind][round(took_ms)] += 1
         self.environment.events.request.fire(
             request_type="gRPC" if kind == "encoded" else "SDK",
             name=kind,
-            response_time=1000 * (time.perf_counter() - start),
+            response_time=took_ms,
             response_length=0,
             exception=failure,
             context={},

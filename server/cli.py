@@ -85,24 +85,28 @@ def serve(
     ] = None,
 ) -> None:
     """Start it, and stay until it ends."""
-    with LogPrinter(console, show_info=log_verbose, log_file=log_file) as printer:
-        triton = EmbeddedTriton(
-            model_repository,
-            profile=profile,
-            models=model or (),
-            host=host,
-            grpc_port=grpc_port,
-            http_port=http_port,
-            metrics_port=metrics_port,
-            start_timeout_s=start_timeout_s,
-            exit_timeout_s=exit_timeout_s,
-            tls_cert=tls_cert,
-            tls_key=tls_key,
-            tls_client_ca=tls_client_ca,
-            extra_options=tritonserver_options or (),
-            on_log=printer,
-        )
-        sys.exit(run(triton, RestartPolicy(restarts)))
+    try:
+        with LogPrinter(console, show_info=log_verbose, log_file=log_file) as printer:
+            triton = EmbeddedTriton(
+                model_repository,
+                profile=profile,
+                models=model or (),
+                host=host,
+                grpc_port=grpc_port,
+                http_port=http_port,
+                metrics_port=metrics_port,
+                start_timeout_s=start_timeout_s,
+                exit_timeout_s=exit_timeout_s,
+                tls_cert=tls_cert,
+                tls_key=tls_key,
+                tls_client_ca=tls_client_ca,
+                extra_options=tritonserver_options or (),
+                on_log=printer,
+            )
+            sys.exit(run(triton, RestartPolicy(restarts)))
+    except ServerStartError as error:  # the log file
+        console.print(failure(error))
+        sys.exit(1)
 
 
 def run(triton: EmbeddedTriton, policy: RestartPolicy = RestartPolicy()) -> int:
@@ -184,6 +188,10 @@ def first_command(triton: EmbeddedTriton) -> str:
     task = next((task.name for task in TASKS.values() if {task.classifier, task.ensemble} & served), None)
     beside = Path(sys.executable).with_name("densescan")
     program = shlex.quote(str(_relative(beside))) if beside.is_file() else "densescan"
+    if triton.tls:
+        program = f"DENSESCAN_CA_CERTIFICATE=ca.pem {program}"
+    if triton.tls == "mutual":
+        program = f"DENSESCAN_CLIENT_CERTIFICATE=client.pem DENSESCAN_CLIENT_KEY=client-key.pem {program}"
     if task is None:
         return f"{program} status --url {triton.grpc_url}"
     return f"{program} classify {task} your.png --url {triton.grpc_url}"

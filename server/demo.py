@@ -22,6 +22,7 @@ from densescan.tasks import RESEARCH_ONLY, TASKS, Task
 
 from .cli import failure
 from .embedded import DEFAULT_REPOSITORY, EmbeddedTriton
+from .environment import sdk_defaults
 from .errors import ServerStartError
 
 PHANTOMS = 3
@@ -58,7 +59,7 @@ def run(tasks: Sequence[Task], images: Sequence[Path], output: Path, model_repos
     pictures = {task: list(images) or draw_phantoms(task, output) for task in tasks}
     failed = False
     try:
-        with _serving(model_repository) as triton, Client(triton.grpc_url, timeout_s=60) as client:
+        with sdk_defaults(), _serving(model_repository) as triton, Client(triton.grpc_url, timeout_s=60) as client:
             for task, paths in pictures.items():
                 rows = classify(client, task, paths)
                 show(console, task, rows, drawn=not images)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 from densescan.serving.backlog import remove_backlogs
 
@@ -117,6 +118,12 @@ class EmbeddedTriton:
     def metrics_url(self) -> str:
         """Full address of the Prometheus metrics."""
         return f"http://{self._host}:{self._ports[2]}/metrics"
+
+    @property
+    def tls(self) -> Literal["", "one-sided", "mutual"]:
+        """Whether gRPC has TLS, and whether callers must show a certificate."""
+        certificate, _, client_ca = self._tls_files
+        return ("mutual" if client_ca else "one-sided") if certificate else ""
 
     @property
     def pid(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.util
 import os
@@ -9,9 +10,11 @@ import platform
 import socket
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from densescan._options import OPTIONS
 
 from .errors import ServerStartError
 
@@ -117,12 +120,31 @@ def check_port_is_free(host: str, port: int, option: str) -> None:
             ) from error
 
 
+@contextlib.contextmanager
+def sdk_defaults() -> Iterator[None]:
+    """Meanwhile the SDK's variables are not in the environment: they are for another server than one of one's own."""
+    meant_for_another = {name: os.environ.pop(name) for name in OPTIONS.values() if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(meant_for_another)
+
+
 def free_ports(host: str, count: int) -> list[int]:
-    """Ports that nobody listens on, all different."""
+    """Ports that nobody listens on, all different.
+
+    Raises:
+        ServerStartError: There is no such address here.
+    """
     probes = [socket.socket() for _ in range(count)]
     try:
         for probe in probes:
-            probe.bind((host, 0))
+            try:
+                probe.bind((host, 0))
+            except OSError as error:
+                raise ServerStartError(
+                    f"nothing can listen on {host} ({error.strerror})", "name an address of this machine with --host"
+                ) from error
         return [probe.getsockname()[1] for probe in probes]
     finally:
         for probe in probes:

@@ -11,6 +11,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from .errors import ServerStartError
+
 _LINE = re.compile(
     r"^(?P<severity>[IWEF])\d{4} (?P<time>\d\d:\d\d:\d\d)\.\d+ +\d+ (?P<source>[^\]]+)\] (?P<message>.*)$"
 )
@@ -69,7 +71,12 @@ class LogPrinter:
 
     def __enter__(self) -> LogPrinter:
         if self._path is not None:
-            self._file = self._path.open("ab", buffering=0)  # a line that cannot be written is not tried again
+            try:
+                self._file = self._path.open("ab", buffering=0)  # a line that cannot be written is not tried again
+            except OSError as error:
+                raise ServerStartError(
+                    f"the log file {self._path} cannot be opened ({error.strerror})", "name another with --log-file"
+                ) from error
         return self
 
     def __exit__(self, *_: object) -> None:

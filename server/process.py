@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 _TAIL_LINES = 1000
-_GUARD = Path(__file__).with_name("_exec_with_parent.py")
+GUARD = Path(__file__).with_name("_exec_with_parent.py")
 
 
 class ServerProcess:
@@ -118,4 +118,4 @@ def _guard_prefix() -> list[str]:
     # The kernel takes the end of the starting thread for the end of the parent: safe in the main thread only.
     if threading.current_thread() is not threading.main_thread():
         return []
-    return [sys.executable, "-I", str(_GUARD), str(os.getpid())]
+    return [sys.executable, "-I", str(GUARD), str(os.getpid())]

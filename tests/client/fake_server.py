@@ -48,7 +48,7 @@ def refuse(code: grpc.StatusCode, details: str) -> Handler:
 class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
     """Answers every request for xray with 0.2, 0.8 and for mri with 0.1, 0.2, 0.3, 0.4.
 
-    Set `on_infer` or `on_config` to a function of (request, context) to do otherwise.
+    Set `on_infer`, `on_config` or `on_index` to a function of (request, context) to do otherwise.
     """
 
     def __init__(self, port: int = 0) -> None:
@@ -57,6 +57,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         )
         self.on_config: Handler = lambda request, context: config(operating_point="0.5")
         self.index = service_pb2.RepositoryIndexResponse()
+        self.on_index: Handler = lambda request, context: self.index
         self.ready = True
         self.requests: list[Any] = []
         self.released = threading.Event()
@@ -102,4 +103,4 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         return service_pb2.ServerMetadataResponse(name="triton", version="2.99.0")
 
     def RepositoryIndex(self, request: Any, context: Any) -> Any:
-        return self.index
+        return self.on_index(request, context)

@@ -3,6 +3,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,9 @@ from loadtest import bench, document, latency, measuring, peers, size, tables
 from loadtest import running as running_module
 from loadtest.server_side import TRITON, Counters, cpu_by_model, memory_mb
 from server import EmbeddedTriton
+from tests.server.conftest import eventually
+
+from ..conftest import ROOT
 
 # On a busy machine even a tiny network's answer can take a second.
 PLAN = measuring.Plan(seconds=1.5, warm_up_s=0.1, rounds=2, turns=10, open_s=0.4, pictures=0)
@@ -259,6 +265,45 @@ def test_a_server_without_the_classifier_is_told(repository_of_tiny_networks: Pa
 
 @pytest.mark.parametrize(("cores", "busy"), [(0.5, 0.5), (1.0, 1.0)])
 def test_callers_that_may_be_the_limit_are_told_by_their_processor_time(cores: float, busy: float) -> None:
-    most = {"per_second": 2000.0, "client_ms_per_call": cores / 2}
-    report = {"closed": {"1": {"per_second": 100.0, "client_ms_per_call": 9.0}, "64": most}}
+    # Half of the calls were refused, which takes the callers' time as well.
+    most = {"per_second": 1000.0, "sent_per_second": 2000.0, "client_ms_per_call": cores / 2}
+    one = {"per_second": 100.0, "sent_per_second": 100.0, "client_ms_per_call": 9.0}
+    report = {"closed": {"1": one, "64": most}}
     assert running_module.callers_busy(report) == pytest.approx(busy)
+
+
+@pytest.mark.triton
+def test_a_run_of_a_server_elsewhere_does_not_become_this_machines_page(
+    running: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "DOCS", tmp_path / "docs")
+    ran = CliRunner().invoke(_app(), ["--read", str(running), "--write-docs"])
+    assert ran.exit_code == 2
+    assert "of a server elsewhere" in " ".join(ran.output.replace("│", " ").split())
+    assert not (tmp_path / "docs").exists()
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"open": {"0.5": 3}}'])
+def test_a_file_that_is_no_benchmark_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "other.json").write_text(text)
+    ran = CliRunner().invoke(_app(), ["--read", str(tmp_path / "other.json")])
+    assert ran.exit_code == 2
+    assert "is no benchmark" in " ".join(ran.output.split())
+
+
+def test_callers_end_with_the_bench_that_was_killed() -> None:
+    program = """
+import os, signal
+from loadtest.processes import CallersProcess
+if __name__ == "__main__":
+    with CallersProcess() as callers:
+        print(callers._pool.submit(os.getpid).result(), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+    with tempfile.NamedTemporaryFile("w", suffix=".py") as file:
+        file.write(program)
+        file.flush()
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        ran = subprocess.run([sys.executable, file.name], env=environment, capture_output=True, text=True, timeout=60)
+    callers = int(ran.stdout)
+    assert eventually(lambda: not Path(f"/proc/{callers}").exists())

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import itertools
+import signal
 import subprocess
 import sys
+import time
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import grpc
 import pytest
@@ -14,8 +18,10 @@ from hypothesis import strategies as st
 from loadtest.__main__ import memory_table
 from loadtest.limits import Limits
 from loadtest.mix import DEFAULT_MIX, MODELS, parse_mix
+from loadtest.server_side import family
 from loadtest.shapes import SHAPES, Stage, users_at
-from tests.client.fake_server import FakeTriton, refuse
+from tests.client.fake_server import FakeTriton, answer, refuse
+from tests.server.conftest import eventually
 
 from ..conftest import ROOT
 
@@ -69,24 +75,26 @@ class TestShapes:
 
 
 class TestLimits:
-    def stats(self, requests: int = 100, failed: int = 0, p95: float = 50) -> Any:
-        entry = SimpleNamespace(name="classify_xray", get_response_time_percentile=lambda share: p95)
+    ANSWERED: ClassVar[dict[str, Counter[int]]] = {"classify_xray": Counter({20: 94, 50: 1, 900: 5})}
+
+    def stats(self, requests: int = 100, failed: int = 0) -> Any:
         total = SimpleNamespace(num_requests=requests, fail_ratio=failed / max(1, requests))
-        return SimpleNamespace(total=total, entries={"x": entry})
+        return SimpleNamespace(total=total)
 
     def test_a_run_within_them_breaks_none(self) -> None:
-        assert Limits(failure_ratio=0.01, p95_ms=50).broken(self.stats(failed=1)) == []
+        assert Limits(failure_ratio=0.01, p95_ms=50).broken(self.stats(failed=1), self.ANSWERED) == []
 
     def test_too_many_failures_are_told(self) -> None:
-        assert Limits(failure_ratio=0.01).broken(self.stats(failed=2)) == [
+        assert Limits(failure_ratio=0.01).broken(self.stats(failed=2), self.ANSWERED) == [
             "2.00% of the calls failed; at most 1.00% may"
         ]
 
     def test_a_slow_kind_of_call_is_named(self) -> None:
-        assert Limits(p95_ms=49).broken(self.stats()) == ["classify_xray: 95 % took up to 50 ms; at most 49 ms may"]
+        broken = Limits(p95_ms=49).broken(self.stats(), self.ANSWERED)
+        assert broken == ["classify_xray: 95 % took up to 50 ms; at most 49 ms may"]
 
     def test_a_run_without_calls_is_no_success(self) -> None:
-        assert Limits().broken(self.stats(requests=0)) == ["no call was made"]
+        assert Limits().broken(self.stats(requests=0), {}) == ["no call was made"]
 
 
 def test_memory_is_compared_with_that_after_a_quarter_of_the_run() -> None:
@@ -147,6 +155,78 @@ def test_an_address_where_nobody_answers_is_told_before_anything_starts(tmp_path
     assert ran.returncode == 2
     assert "no server available at 127.0.0.1:1" in ran.stderr
     assert not (tmp_path / "report.html").exists()
+
+
+def test_quick_refusals_do_not_hide_slow_answers(tmp_path: Path) -> None:
+    server, asked = FakeTriton(), itertools.count()
+
+    def on_infer(request: Any, context: Any) -> Any:
+        if next(asked) % 4:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size")
+        time.sleep(0.3)
+        return answer([0.2, 0.8])
+
+    try:
+        server.on_infer = on_infer
+        for name in MODELS["classify_xray"]:
+            server.add_model(name, "1", "READY")
+        words = ("--url", server.url, "--task-mix=classify_xray=1", "--report", tmp_path / "report.html")
+        for seconds in LONGER:
+            ran = run(*words, "--max-failure-ratio=1", "--max-p95-ms=250", seconds=seconds)
+            if "95 % took" in ran.stderr:
+                break
+        assert ran.returncode == 1
+        assert "classify_xray: 95 % took up to" in ran.stderr
+    finally:
+        server.stop()
+
+
+def test_a_run_that_is_told_to_end_takes_its_callers_with_it(tmp_path: Path) -> None:
+    """By `kill`, or by a job that was cancelled: the load is on somebody's server."""
+    server = FakeTriton()
+    try:
+        for name in MODELS["classify_xray"]:
+            server.add_model(name, "1", "READY")
+        words = ("--users=1", "--seconds=300", "--shape=steady", "--task-mix=classify_xray=1", "--url", server.url)
+        command = [sys.executable, "-m", "loadtest", *words, "--report", str(tmp_path / "report.html")]
+        running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            assert eventually(lambda: bool(server.asked("ModelInfer")), 60)
+            started = family(running.pid)
+            assert len(started) > 1
+            running.terminate()
+            assert running.wait(30) == 128 + signal.SIGTERM
+            assert eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started))
+        finally:
+            running.kill()
+            running.wait()
+    finally:
+        server.stop()
+
+
+def test_a_server_that_refuses_to_say_how_it_is_is_told_and_no_limit_of_the_run(tmp_path: Path) -> None:
+    server = FakeTriton()
+    try:
+        server.on_index = refuse(grpc.StatusCode.UNAUTHENTICATED, "no token")
+        ran = run("--url", server.url, "--report", tmp_path / "report.html")
+        assert ran.returncode == 2
+        assert "refused to answer for its status: no token" in ran.stderr
+        assert "Traceback" not in ran.stderr
+    finally:
+        server.stop()
+
+
+def test_nothing_that_was_drawn_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    server = FakeTriton()
+    try:
+        for name in MODELS["classify_xray"]:
+            server.add_model(name, "1", "READY")
+        run("--url", server.url, "--task-mix=classify_xray=1", "--report", tmp_path / "report.html")
+        assert [path.name for path in tmp_path.glob("densescan-pictures-*")] == []
+        assert (tmp_path / "report.html").is_file()
+    finally:
+        server.stop()
 
 
 def test_a_mix_that_makes_no_sense_is_refused_before_anything_starts() -> None:
