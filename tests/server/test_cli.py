@@ -15,6 +15,8 @@ from PIL import Image
 
 from densescan import draw_phantom
 from densescan.tasks import MAX_BATCH_SIZE, TASKS
+from server import EmbeddedTriton
+from server.cli import first_command
 from tests.client.quick_models import write_repository
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,6 +67,24 @@ def test_it_says_where_it_serves_and_stops_cleanly_when_told(tiny_repository: Pa
     code, _, err = finish(process)
     assert code == 0
     assert "Stopped." in err
+
+
+@pytest.mark.parametrize(
+    ("files", "variables"),
+    [
+        ({}, ()),
+        ({"tls_cert": "c.pem", "tls_key": "k.pem"}, ("DENSESCAN_CA_CERTIFICATE",)),
+        (
+            {"tls_cert": "c.pem", "tls_key": "k.pem", "tls_client_ca": "ca.pem"},
+            ("DENSESCAN_CLIENT_CERTIFICATE", "DENSESCAN_CLIENT_KEY", "DENSESCAN_CA_CERTIFICATE"),
+        ),
+    ],
+)
+def test_the_first_command_names_what_a_server_with_tls_asks_for(
+    tiny_repository: Path, files: dict[str, str], variables: tuple[str, ...]
+) -> None:
+    words = first_command(EmbeddedTriton(tiny_repository, **files)).split()
+    assert tuple(word.partition("=")[0] for word in words if "=" in word) == variables
 
 
 def ports() -> list[str]:
@@ -118,11 +138,12 @@ def quick_repository(tmp_path: Path, model_repository: Path) -> Path:
 
 @pytest.mark.triton
 def test_the_demo_takes_ones_own_pictures_and_a_bad_one_spoils_only_itself(
-    tmp_path: Path, quick_repository: Path
+    tmp_path: Path, quick_repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw_phantom("xray").save(tmp_path / "mine.jpeg")
     (tmp_path / "bad.png").write_text("no picture")
     words = ("--task", "xray", "--output", tmp_path / "out", "--model-repository", quick_repository)
+    monkeypatch.setenv("DENSESCAN_TLS", "1")  # of another server
     code, out, err = finish(start("server.demo", tmp_path / "mine.jpeg", tmp_path / "bad.png", *words))
     assert code == 1, err
     assert str(tmp_path / "mine.jpeg") in out

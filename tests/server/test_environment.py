@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from pathlib import Path
 
 import pytest
 
+from densescan._options import OPTIONS
 from server import environment
 from server.errors import ServerStartError
 
@@ -65,3 +67,16 @@ def test_a_port_that_is_taken_names_the_option_that_changes_it() -> None:
 
 def test_free_ports_differ() -> None:
     assert len(set(environment.free_ports("127.0.0.1", 20))) == 20
+
+
+def test_an_address_of_no_machine_here_is_told_with_the_option_that_names_it() -> None:
+    with pytest.raises(ServerStartError, match=r"nothing can listen on 192\.0\.2\.1") as caught:
+        environment.free_ports("192.0.2.1", 3)
+    assert "--host" in caught.value.hint
+
+
+def test_what_the_sdk_is_told_of_another_server_does_not_reach_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DENSESCAN_TLS", "1")
+    with environment.sdk_defaults():
+        assert not set(OPTIONS.values()) & set(os.environ)
+    assert os.environ["DENSESCAN_TLS"] == "1"

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from server.errors import ServerStartError
 from server.logs import LogPrinter, parse_line
 
 LOADED = "I1124 15:06:29.123456 4711 model_lifecycle.cc:849] \"successfully loaded 'xray_densenet121'\""
@@ -58,3 +59,10 @@ def test_a_log_file_that_cannot_be_written_is_told_once_and_the_log_is_still_sho
             printer(line)
     assert stream.getvalue().count("/dev/full cannot be written: No space left on device") == 1
     assert stream.getvalue().count("failed to load 'a'") == 3
+
+
+def test_a_log_file_that_cannot_be_opened_is_told_before_anything_starts(tmp_path: Path) -> None:
+    printer = LogPrinter(Console(file=io.StringIO()), log_file=tmp_path / "nowhere/triton.log")
+    with pytest.raises(ServerStartError, match=r"triton\.log cannot be opened") as caught, printer:
+        pass
+    assert "--log-file" in caught.value.hint

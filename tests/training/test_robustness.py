@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from densescan.preprocessing import preprocess_grey
 from densescan.tasks import MRI, XRAY
-from training import layouts, predictions, robustness, robustness_page, robustness_run
+from training import layouts, metrics, predictions, robustness, robustness_page, robustness_run
 from training.corruptions import CORRUPTIONS, corrupt
 from training.manifest import Entry, write_manifest
 from training.research_cli import app
@@ -163,6 +163,28 @@ def test_the_command_compares_trainings_and_writes_a_page(two_runs: tuple[Path, 
         assert len(row) == len(head)
         for cell in row:
             assert cell in result.output.replace("\n", "")
+
+
+def test_interrupted_it_leaves_no_figures_beside_another_networks_answers(
+    two_runs: tuple[Path, list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, runs = two_runs
+
+    def measure(run: Path) -> None:
+        robustness_run.run(
+            XRAY, data, None, [run], [], [], "val", ["noise"], 8, tmp_path / "out", as_json=True, as_markdown=False
+        )
+
+    measure(runs[0])
+    assert (tmp_path / "out/robustness.json").is_file()
+    monkeypatch.setattr(metrics, "evaluate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        measure(runs[1])
+    assert not (tmp_path / "out/robustness.json").exists()
+
+
+def interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_what_is_asked_for_wrongly_is_said(two_runs: tuple[Path, list[Path]], tmp_path: Path) -> None:
