@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -123,7 +124,10 @@ def fit(
             log.info("resuming %s at phase %d, epoch %d", run.folder, run.state.phase + 1, run.state.epoch + 1)
         fitting.fit(run, *(load(task, entries, fold, data, recipe.max_images) for fold in ("train", "val")))
     out.print(f"network: [bold]{run.best_model}[/]", soft_wrap=True)
-    out.print(f"next:    python -m training evaluate --task {task.name} --run {run.folder} --fold val", soft_wrap=True)
+    where = shlex.join(["--data", str(data), "--run", str(run.folder)])
+    out.print(
+        f"next:    python -m training evaluate --task {task.name} {where} --fold val", soft_wrap=True, markup=False
+    )
 
 
 def newest_run(task: Task, given: Path | None) -> Run:
@@ -133,6 +137,8 @@ def newest_run(task: Task, given: Path | None) -> Run:
         RunError: There is none.
     """
     if given is not None:
+        if not given.is_dir():
+            raise RunError(f"there is no training at {given}")
         return Run(given)
     states = sorted((Path("runs") / task.name).glob("*/state.json"), key=lambda path: path.stat().st_mtime)
     if not states:

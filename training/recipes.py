@@ -127,7 +127,8 @@ class Recipe:
         dropout: Share of units dropped before and after it.
         batch_size: Images in a step.
         label_smoothing: Share of each target spread over all classes.
-        balance: Weigh classes so that each counts alike in the loss.
+        balance: Weigh classes so that each counts alike in the loss; of `rarest_domain`'s repeated pictures it knows
+            nothing, and where those have another mixture of classes the balance is a little off.
         rarest_domain: Show images of a domain (say, another hospital's) that are fewer than this
             share more than once an epoch, until they make up as much; at most six times.
         weight_decay: Of AdamW; 0 is plain Adam.

@@ -243,3 +243,8 @@ def test_a_recipe_that_goes_on_from_others_wants_them_named(
     result = CliRunner().invoke(app, [*fit, *words])
     assert told in str(result.exception)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_is_not_there_is_told_by_its_name(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"there is no training at .*typo"):
+        commands.newest_run(XRAY, tmp_path / "typo")
