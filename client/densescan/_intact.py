@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -54,7 +55,7 @@ def check_before_decoding(data: bytes, pixels: int) -> None:
         if scans > _USUAL_SCANS:
             scans = _count_scans(data)  # what lies behind the picture, such as a phone's video, may look like some
         if scans > _MAX_SCANS or (scans > _USUAL_SCANS and scans * pixels > _MAX_SCANNED_PIXELS):
-            raise Damaged(f"a progressive JPEG of {scans} scans; encoders make about ten")
+            raise Damaged(f"a progressive JPEG of {scans} scans or more; encoders make about ten")
         if _is_arithmetic(data):
             raise Damaged(
                 "a JPEG with arithmetic coding, of which nothing tells whether it is whole; "
@@ -80,8 +81,9 @@ def _is_arithmetic(data: bytes) -> bool:
 
 
 def _count_scans(data: bytes) -> int:
-    """How many scans the first picture of the file has."""
-    return sum(marker == _SCAN[1] for marker in _markers(data))
+    """How many scans the first picture of the file has; of too many, not all are counted."""
+    scans = (marker for marker in _markers(data) if marker == _SCAN[1])
+    return sum(1 for _ in itertools.islice(scans, _MAX_SCANS + 1))
 
 
 def _markers(data: bytes) -> Iterator[int]:

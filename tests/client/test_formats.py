@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import subprocess
 import sys
 import zlib
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from densescan import _jpeg2000
+from densescan import _intact, _jpeg2000
 from densescan._explaining import load as explained
 from densescan._options import Options
 from densescan.errors import InvalidImage
@@ -222,6 +223,14 @@ def test_a_progressive_jpeg_of_endless_scans_is_refused() -> None:
     bomb = jpeg[:-2] + jpeg[last:-2] * 5000 + b"\xff\xd9"
     with pytest.raises(InvalidImage, match="scans"):
         open_grey(bomb)
+
+
+def test_scans_are_counted_no_further_than_it_takes_to_refuse_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of nothing else would keep its reader busy for long."""
+    jpeg = encoded(FILM, "JPEG", progressive=True)
+    monkeypatch.setattr(_intact, "_markers", lambda data: itertools.repeat(0xDA))
+    with pytest.raises(_intact.Damaged, match="101 scans or more"):
+        _intact.check_before_decoding(jpeg + b"\xff\xda" * 20, FILM.width * FILM.height)
 
 
 def test_colours_of_12_bits_in_16_are_refused_and_not_scored_in_the_dark() -> None:
