@@ -175,8 +175,7 @@ def main() -> None:
         sys.exit(1)
     log.info("the weights of %d model versions are the released ones", len(checked))
     program = os.environ.get("DENSESCAN_TRITONSERVER", TRITONSERVER)
-    arguments.append(f"--backend-config=python,shm-region-prefix-name={regions.prefix}")
-    code = run_watched([program, *arguments, *sys.argv[1:]])
+    code = run_watched([program, *arguments, regions.option, *sys.argv[1:]])
     regions.close()
     sys.exit(code)
 

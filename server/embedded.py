@@ -307,7 +307,7 @@ class EmbeddedTriton:
             str(self._installation.tritonserver),
             f"--model-repository={self._repository.resolve()}",
             f"--backend-directory={self._backends}",
-            *([f"--backend-config=python,shm-region-prefix-name={self._regions.prefix}"] if self._regions else []),
+            *([self._regions.option] if self._regions else []),
             *(["--model-config-name=cpu"] if self._profile == "cpu" else []),
             *("--disable-auto-complete-config", "--model-control-mode=none", "--strict-readiness=true"),
             *(f"--grpc-address={self._host}", f"--grpc-port={grpc}"),

@@ -43,9 +43,13 @@ class Regions:
             fcntl.flock(self._sign, fcntl.LOCK_EX)
             if os.fstat(self._sign).st_nlink:
                 return
-            os.close(
-                self._sign
-            )  # somebody who starts as well saw it before it was locked, and took it for a dead one's
+            # Somebody who starts as well saw it before it was locked, and took it for a dead one's.
+            os.close(self._sign)
+
+    @property
+    def option(self) -> str:
+        """What tritonserver is started with."""
+        return f"--backend-config=python,shm-region-prefix-name={self.prefix}"
 
     def clear(self) -> None:
         """Delete the regions, which are there only if the server has crashed; it may start again."""

@@ -46,7 +46,7 @@ def run(
     data = layouts.find_data(task, data)
     entries = sample(commands.filled(read_manifest(manifest, task.labels), fold), images)
     if fold != "train":
-        for path in (*(commands.newest_run(task, folder).best_model for folder in runs), *models):
+        for path in _files(task, runs, models):
             warn_if_trained_on(path, entries, task.labels)
     loaded = commands.read(task, entries, fold, data)
     own = metrics.own_films(loaded.entries)
@@ -101,13 +101,17 @@ def open_networks(task: Task, runs: Sequence[Path], models: Sequence[Path], urls
     def of_server(url: str) -> Ask:
         return lambda grey: predictors.predict_served(url, task, list(grey))[0]
 
-    paths = [*(commands.newest_run(task, folder).best_model for folder in runs), *models]
-    found = [(path.as_posix(), of_file(path)) for path in paths]
+    found = [(path.as_posix(), of_file(path)) for path in _files(task, runs, models)]
     found += [(f"served at {url}", of_server(url)) for url in urls]
     networks = dict(found)
     if len(networks) < len(found):
         raise ValueError("a network was named twice; each needs naming once")
     return networks
+
+
+def _files(task: Task, runs: Sequence[Path], models: Sequence[Path]) -> list[Path]:
+    """The networks' files, those of trainings first."""
+    return [*(commands.newest_run(task, folder).best_model for folder in runs), *models]
 
 
 def sample(entries: Sequence[Entry], images: int) -> list[Entry]:

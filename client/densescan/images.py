@@ -5,7 +5,6 @@ Limits are checked on the header, before any pixel is decoded.
 
 from __future__ import annotations
 
-import functools
 import inspect
 import os
 from collections.abc import Callable, Iterator
@@ -94,7 +93,7 @@ def read_bytes(source: ImageSource, *, max_bytes: int = MAX_FILE_BYTES) -> bytes
         try:
             data = source.read(max_bytes + 1)
         except (OSError, ValueError) as error:  # ValueError: it is closed
-            raise InvalidImage(name, f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+            raise _unreadable(name, error) from error
         if not isinstance(data, bytes):
             raise InvalidImage(name, "the file object is open as text; open it with mode 'rb'")
     else:
@@ -117,7 +116,11 @@ def _read_path(path: Path, name: str, max_bytes: int) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         if os.path.isdir(path):  # Path.is_dir raises where a name is too long or a folder closed
             raise InvalidImage(name, "is a directory; pass the files in it one by one") from error
-        raise InvalidImage(name, f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise _unreadable(name, error) from error
+
+
+def _unreadable(name: str, error: Exception) -> InvalidImage:
+    return InvalidImage(name, f"cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
 def open_grey(
@@ -200,18 +203,17 @@ def frames(
         yield from pictures_of(DicomFile.open(source, name), name, max_pixels)
         return
     if isinstance(source, (np.ndarray, Image.Image, Picture, InvalidImage)):
-        yield _in_place(lambda: open_picture(source, max_pixels=max_pixels))
+        yield _in_place(open_picture, source, max_pixels=max_pixels)
         return
     data = read_bytes(source, max_bytes=max_bytes)
     if is_dicom(data):
         yield from pictures_of(DicomFile.open(data, name), name, max_pixels)
         return
     image, several, full_size = decode(data, name, max_pixels=max_pixels)
-    page = functools.partial(_page, max_pixels=max_pixels)
-    yield _in_place(page, image, f"{name}#1" if several else name, full_size=full_size)
+    yield _in_place(_page, image, f"{name}#1" if several else name, max_pixels, full_size)
     if several:
         for number, other in enumerate(later(image, name, max_pixels=max_pixels), 2):
-            yield _in_place(page, other, f"{name}#{number}")
+            yield _in_place(_page, other, f"{name}#{number}", max_pixels)
 
 
 def _page(image: Image.Image, name: str, max_pixels: int, full_size: tuple[int, int] | None = None) -> Picture:
