@@ -36,13 +36,13 @@ try:
     from manifest import ManifestError, check_versions, sha256  # in the image they lie beside this file
     from shared_memory import Regions
     from signing import check as check_signature
-    from stubs import run_watched
+    from stubs import ModelDied, run_watched
     from tls import TlsError, tls_options
 except ImportError:
     from server.manifest import ManifestError, check_versions, sha256
     from server.shared_memory import Regions
     from server.signing import check as check_signature
-    from server.stubs import run_watched
+    from server.stubs import ModelDied, run_watched
     from server.tls import TlsError, tls_options
 
 log = logging.getLogger("densescan")
@@ -51,6 +51,9 @@ TRITONSERVER = "/opt/tritonserver/bin/tritonserver"
 
 ENGINES = Path("/var/cache/densescan/tensorrt")
 """Where the GPU profile's configs have TensorRT's engines kept."""
+
+STAMP = "built_from"
+"""Name of the file beside them that says what they were built from."""
 
 CLOSED_GRPC = ("shared-memory", "trace", "logging")
 """Loading and unloading belong to `model-repository`, which lists the models too: that is refused by the mode."""
@@ -136,7 +139,7 @@ def drop_other_engines(repository: Path, engines: Path) -> int:
     digest = hashlib.sha256()
     for path in sorted(repository.glob("*/[0-9]*/model.onnx*")):
         digest.update(f"{sha256(path)}  {path.relative_to(repository).as_posix()}\n".encode())
-    stamp = engines / "built_from"
+    stamp = engines / STAMP
     if not engines.is_dir() or (stamp.is_file() and stamp.read_text(encoding="utf-8") == digest.hexdigest()):
         return 0
     others = [path for path in engines.iterdir() if path.suffix in (".engine", ".profile", ".timing")]
@@ -147,6 +150,10 @@ def drop_other_engines(repository: Path, engines: Path) -> int:
     except OSError as error:
         log.warning("engines are built anew at every start: %s", error)
     return len(others)
+
+
+COULD_NOT_LOAD = 1
+"""Exit code of a tritonserver that ends by itself: it never got ready."""
 
 
 def _end(number: int, _frame: FrameType | None) -> None:
@@ -175,7 +182,14 @@ def main() -> None:
         sys.exit(1)
     log.info("the weights of %d model versions are the released ones", len(checked))
     program = os.environ.get("DENSESCAN_TRITONSERVER", TRITONSERVER)
-    code = run_watched([program, *arguments, regions.option, *sys.argv[1:]])
+    try:
+        code = run_watched([program, *arguments, regions.option, *sys.argv[1:]])
+        if code == COULD_NOT_LOAD:
+            # It may be an engine that a full disk or a power cut left in part: the next start builds all anew.
+            (ENGINES / STAMP).unlink(missing_ok=True)
+    except ModelDied as error:
+        log.error("%s", error)
+        code = 1
     regions.close()
     sys.exit(code)
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from densescan import Client
 from densescan._options import Options
 from densescan._targets import channel_options, credentials, target
-from server import EmbeddedTriton
-from server.environment import sdk_defaults
+
+if TYPE_CHECKING:
+    from server import EmbeddedTriton
 
 
 class Connection:
@@ -73,5 +74,8 @@ def own_server(repository: Path, models: Sequence[str] = ()) -> Iterator[Embedde
     Raises:
         ServerStartError: The server cannot start.
     """
+    from server import EmbeddedTriton  # not in the image of the load test, which has no server of its own
+    from server.environment import sdk_defaults
+
     with sdk_defaults(), EmbeddedTriton(repository, models=models) as triton:
         yield triton

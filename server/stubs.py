@@ -1,8 +1,10 @@
 """Are the models' Python processes alive? Triton does not tell.
 
 A model of a Python-based backend runs in a process of its own. When that dies, Triton answers every request to the
-model with an error from then on, and goes on to call itself and the model ready. So whoever runs tritonserver looks
-for the dead, ends it, and starts it again. The standard library is all that this needs: the container runs it as it is.
+model with an error from then on. Triton 2.51 goes on to call itself and the model ready, and leaves a zombie. Since
+26.07 a readiness check notices, reaps the zombie, and calls the server not ready for ever, but alive. So whoever runs
+tritonserver looks for the dead, ends it, and starts it again. The standard library is all that this needs: the
+container runs it as it is.
 """
 
 from __future__ import annotations
@@ -18,7 +20,18 @@ log = logging.getLogger("densescan")
 EVERY_S = 1.0
 """How often to look."""
 
+GONE_LOOKS = 10
+"""At so many looks in a row a process must be missing, where none goes but by dying: a server that cannot load one of
+its models ends the others' processes, and itself some seconds later, having said why."""
+
+_NAME = "triton_python_backend_stub"[:15]
+"""What the kernel keeps of the name of a model's process."""
+
 _GRACE_S = 5.0
+
+
+class ModelDied(RuntimeError):
+    """The process of a model has died, and its server was ended for that."""
 
 
 class StubWatch:
@@ -26,24 +39,35 @@ class StubWatch:
 
     Args:
         server_pid: Process id of tritonserver.
+        none_unloads: No model is ever unloaded, so that a process that is gone has died as well.
     """
 
-    def __init__(self, server_pid: int) -> None:
+    def __init__(self, server_pid: int, *, none_unloads: bool = False) -> None:
         self._pid = server_pid
-        self._suspects: set[int] = set()
+        self._none_unloads = none_unloads
+        self._zombies: set[int] = set()
+        self._alive: set[int] = set()
+        self._missing: dict[int, int] = {}
 
     def dead(self) -> list[int]:
-        """Process ids of those that were dead at the look before as well.
+        """Process ids of those that were zombies at the look before as well, or have been gone for long.
 
         A model that is unloaded ends its process too, and Triton takes note of that at once.
         """
-        before, self._suspects = self._suspects, dead_children(self._pid)
-        return sorted(before & self._suspects)
+        before = self._zombies
+        alive, self._zombies = children(self._pid)
+        found = before & self._zombies
+        if self._none_unloads:
+            self._alive |= alive
+            gone = self._alive - alive - self._zombies
+            self._missing = {pid: self._missing.get(pid, 0) + 1 for pid in gone}
+            found |= {pid for pid, looks in self._missing.items() if looks >= GONE_LOOKS}
+        return sorted(found)
 
 
-def dead_children(server_pid: int) -> set[int]:
-    """Process ids of the models' processes that have died and that their tritonserver has taken no note of."""
-    dead = set()
+def children(server_pid: int) -> tuple[set[int], set[int]]:
+    """Process ids of a tritonserver's models that live, and of those that have died unnoticed by it."""
+    alive, zombies = set(), set()
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():
             continue
@@ -51,19 +75,26 @@ def dead_children(server_pid: int) -> set[int]:
             text = (folder / "stat").read_text(encoding="utf-8", errors="replace")
         except OSError:
             continue
-        # PID (NAME) STATE PARENT …, and a name may hold anything. It may be that of the shell that Triton starts a
-        # model's process with: tritonserver has no other children.
+        # PID (NAME) STATE PARENT …, and a name may hold anything. That of a zombie may be of the shell that Triton
+        # starts a model's process with: tritonserver has no other children.
         state, parent = text[text.rindex(")") + 1 :].split()[:2]
-        if state == "Z" and int(parent) == server_pid:
-            dead.add(int(folder.name))
-    return dead
+        if int(parent) != server_pid:
+            continue
+        if state == "Z":
+            zombies.add(int(folder.name))
+        elif text[text.index("(") + 1 : text.rindex(")")] == _NAME:
+            alive.add(int(folder.name))
+    return alive, zombies
 
 
 def run_watched(command: list[str]) -> int:
-    """Run tritonserver in the foreground, pass signals on to it, and end it when a model's process has died.
+    """Run tritonserver, which unloads no model, in the foreground; pass signals on, end it when a model's process died.
 
     Returns:
-        The exit code for the shell: tritonserver's own, or 1 when it was ended here.
+        Its exit code, as a shell has it.
+
+    Raises:
+        ModelDied: It was ended here.
     """
     process = subprocess.Popen(command)
     told: list[int] = []
@@ -74,7 +105,7 @@ def run_watched(command: list[str]) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, pass_on)
-    watch = StubWatch(process.pid)
+    watch = StubWatch(process.pid, none_unloads=True)
     while True:
         try:
             code = process.wait(EVERY_S)
@@ -83,11 +114,10 @@ def run_watched(command: list[str]) -> int:
             pass
         # One that ends ends its models as well.
         if not told and (dead := watch.dead()):
-            log.error("the process of a model has died (%s): ending the server", ", ".join(map(str, dead)))
             process.terminate()
             try:
                 process.wait(_GRACE_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-            return 1
+            raise ModelDied(f"the process of a model has died ({', '.join(map(str, dead))}): the server was ended")

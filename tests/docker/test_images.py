@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import filecmp
 import json
+import os
 import re
 import subprocess
+import sys
 import sysconfig
 from importlib.metadata import version
 from pathlib import Path
@@ -71,6 +73,19 @@ def test_the_stand_in_for_onnx_runtime_is_in_no_image() -> None:
     assert not [
         source for source in sources if source.rstrip("/") in ("server/backends", "server/backends/onnxruntime")
     ]
+
+
+def test_the_load_tests_image_has_all_that_locust_needs(tmp_path: Path) -> None:
+    folder = lay_out("loadtest", tmp_path / "image") / "opt/loadtest"
+    (tmp_path / "packages").mkdir()
+    (tmp_path / "packages/densescan").symlink_to(ROOT / "client/densescan")
+    blocker = "import sys; sys.modules.update(dict.fromkeys(('server', 'training')))"  # None: not to be had
+    start = f"{blocker}; from locust.main import main; sys.argv[0] = 'locust'; main()"
+    command = [sys.executable, "-c", start, "--locustfile", folder / "locustfile.py", "--list"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "packages")}
+    listed = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert listed.returncode == 0, listed.stderr
+    assert "Caller" in listed.stdout
 
 
 @pytest.mark.parametrize("profile", ["cpu", "gpu"])

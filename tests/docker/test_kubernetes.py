@@ -129,6 +129,12 @@ def test_probes_ask_what_the_server_answers_without_a_certificate(built: dict[st
     assert starting["periodSeconds"] * starting["failureThreshold"] >= (1200 if name.startswith("gpu") else 300)
 
 
+def test_the_next_gpu_is_asked_for_when_the_one_before_has_had_time_to_start(built: dict[str, list[Manifest]]) -> None:
+    scaling = one(built["gpu"], "HorizontalPodAutoscaler")["spec"]["behavior"]
+    assert scaling["scaleUp"]["policies"] == [{"type": "Pods", "value": 1, "periodSeconds": 600}]
+    assert scaling["scaleDown"] == one(built["cpu"], "HorizontalPodAutoscaler")["spec"]["behavior"]["scaleDown"]
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_a_pod_has_time_to_finish_what_it_runs(built: dict[str, list[Manifest]], name: str) -> None:
     container = server(built[name])

@@ -208,11 +208,12 @@ def test_the_dashboard_uses_the_provisioned_source_and_lies_where_grafana_looks(
 
 def test_the_alert_of_a_full_queue_comes_before_the_queue_is_full(model_repository: Path) -> None:
     (rule,) = [rule for rule in ALERTS if rule["alert"] == "DensescanQueueNearlyFull"]
-    threshold = float(rule["expr"].rsplit(">", 1)[1])
-    texts = [path.read_text() for path in model_repository.glob("*_densenet121/c*/cpu.pbtxt")]
-    sizes = {int(size) for text in texts for size in re.findall(r"max_queue_size: (\d+)", text)}
-    assert sizes
-    assert 0.5 * min(sizes) < threshold < min(sizes)
+    thresholds = [float(number) for number in re.findall(r"> (\d+)", rule["expr"])]
+    for threshold, pattern in zip(thresholds, ("*/c*/cpu.pbtxt", "*/config.pbtxt"), strict=True):
+        texts = [path.read_text() for path in model_repository.glob(pattern)]
+        sizes = {int(size) for text in texts for size in re.findall(r"max_queue_size: (\d+)", text)}
+        assert sizes
+        assert 0.5 * min(sizes) < threshold < min(sizes)
 
 
 @pytest.mark.triton

@@ -165,6 +165,22 @@ def test_old_engines_are_gone_before_the_gpu_profile_is_served(
     assert ("new ones are built" in done.stderr) is not kept
 
 
+@pytest.mark.parametrize(("program", "kept"), [("false", False), ("true", True)])
+def test_after_a_start_that_failed_the_next_builds_all_engines(
+    tmp_path: Path, tiny_repository: Path, program: str, kept: bool
+) -> None:
+    """One that a full disk left in part would fail at every start."""
+    code = (
+        "import sys, pathlib; sys.path.insert(0, 'docker'); import serve;"
+        "serve.ENGINES = pathlib.Path(sys.argv.pop()); serve.main()"
+    )
+    variables = {"DENSESCAN_MODELS": str(tiny_repository), "DENSESCAN_PROFILE": "gpu"}
+    environment = {**os.environ, **variables, "DENSESCAN_TRITONSERVER": shutil.which(program) or ""}
+    command = [sys.executable, "-B", "-c", code, str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert (tmp_path / "built_from").exists() is kept
+
+
 def test_told_to_stop_while_it_checks_it_ends(tmp_path: Path, tiny_repository: Path) -> None:
     """As the first process of a container it is not ended by a signal that it does not take."""
     os.mkfifo(tmp_path / "key")
