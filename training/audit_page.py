@@ -17,7 +17,7 @@ from densescan.images import open_grey
 from . import audit_plots, pages, plots
 from .audit import Audit, counts, figures
 from .leakage import Leak, summed
-from .runs import write_aside, write_json
+from .runs import write_json, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,7 +70,7 @@ def write_audit(manifest: Path, audit: Audit, data: Path, on_done: Callable[[], 
             path.unlink(missing_ok=True)  # of an earlier audit
     write_json(where["figures"], figures(audit))
     text = page(audit, manifest, {name: where[name] for name in drawn})
-    write_aside(where["page"], lambda aside: aside.write_text(text, encoding="utf-8"))
+    write_text(where["page"], text)
     return where["page"]
 
 

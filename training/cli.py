@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from enum import Enum
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,9 @@ from densescan.tasks import TASKS, get_task
 
 from . import commands, evaluating, near_duplicates, splitting
 from .console import err, set_up_logging
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it, and as Typer ends a command then."""
 
 app = typer.Typer(
     help="Train the classifiers: split the images, fit a network, evaluate it, export it to Triton.\n\n"
@@ -240,12 +244,15 @@ def export(
 def main() -> None:
     """Run the command line; what went wrong is one clear line and exit code 1."""
     set_up_logging()
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files go out as they are, whatever their encoding
     try:
         app()
     except commands.EXPECTED as error:
-        err.print("[bold red]error:[/] ", end="")
-        err.print(str(error), soft_wrap=True, markup=False)
+        err.print("error: ", end="", style="bold red")
+        err.print(str(error), soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        err.print("interrupted; the same command goes on from the last checkpoint")
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            err.print("interrupted; nothing is half-written, and fit goes on from its last checkpoint")
+        raise

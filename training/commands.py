@@ -14,7 +14,7 @@ from densescan.errors import DensescanError
 from densescan.tasks import Task
 
 from . import layouts
-from .console import err, out, progress
+from .console import err, out, progress, tell
 from .layouts import DataNotFound
 from .manifest import Entry, ManifestError, of_fold, read_manifest
 from .network import WeightsUnavailable
@@ -123,7 +123,7 @@ def fit(
         if run.state.epoch or run.state.phase:
             log.info("resuming %s at phase %d, epoch %d", run.folder, run.state.phase + 1, run.state.epoch + 1)
         fitting.fit(run, *(load(task, entries, fold, data, recipe.max_images) for fold in ("train", "val")))
-    out.print(f"network: [bold]{run.best_model}[/]", soft_wrap=True)
+    tell("network: ", run.best_model)
     where = shlex.join(["--data", str(data), "--run", str(run.folder)])
     out.print(
         f"next:    python -m training evaluate --task {task.name} {where} --fold val", soft_wrap=True, markup=False
@@ -165,7 +165,7 @@ def operating_point(
     threshold = how["threshold"]
     for what in ("as_they_are", "as_from_elsewhere"):
         out.print(what.replace("_", " "), *(f"{name} {value:.3f}" for name, value in how[what].items()))
-    out.print(f"operating point: [bold]{threshold:.6g}[/]")
+    tell("operating point: ", f"{threshold:.6g}")
     if look:
         return
     card = exporting.read_card(version)
@@ -210,5 +210,5 @@ def export(task: Task, data: Path | None, run_folder: Path | None, repository: P
         table.add_row(row["form"], str(row["images"]), *cells)
     out.print(table)
     out.print(f"int8 on the validation fold: accuracy {figures['accuracy']:.4f}, AUROC {figures['auroc']:.4f}")
-    out.print(f"installed: [bold]{target}[/] and {repository / task.gradcam / target.name}", soft_wrap=True)
+    tell("installed: ", f"{target} and {repository / task.gradcam / target.name}")
     out.print("next:      python -m server --profile cpu")

@@ -16,7 +16,7 @@ from densescan.tasks import Task, get_task
 from . import families, predictions, resampling
 from .layouts import domain_of
 from .metrics import RESAMPLES, calibration_bins
-from .predictions import Predictions
+from .predictions import REPORT, ROBUSTNESS, Predictions
 from .robustness import mean_ratio
 
 COLUMNS = {
@@ -84,9 +84,9 @@ def load(paths: Sequence[Path]) -> list[Measured]:
 def _file(path: Path) -> Path:
     if not path.is_dir():
         return path
-    there = [path / name for name in ("report.json", "robustness.json") if (path / name).is_file()]
+    there = [path / name for name in (REPORT, ROBUSTNESS) if (path / name).is_file()]
     if len(there) != 1:
-        raise ValueError(f"{path} holds no report.json or robustness.json; write one with: evaluate, or robustness")
+        raise ValueError(f"{path} holds no {REPORT} or {ROBUSTNESS}; write one with: evaluate, or robustness")
     return there[0]
 
 

@@ -26,6 +26,9 @@ def to_saved_model(model: keras.Model, folder: Path) -> None:
 
     ``serving_default`` takes ``image`` uint8 [n, 224, 224, 3] and answers ``probabilities``; ``gradcam`` takes
     ``class_index`` int32 [n, 1] as well and answers ``heatmap`` [n, 7, 7], too.
+
+    Raises:
+        OSError: The folder cannot be written.
     """
     import tensorflow as tf
 
@@ -49,7 +52,10 @@ def to_saved_model(model: keras.Model, folder: Path) -> None:
 
     module.classify, module.explain = classify, explain
     signatures = {"serving_default": classify, gradcam.SIGNATURE: explain}
-    tf.saved_model.save(module, str(folder), signatures=signatures)
+    try:
+        tf.saved_model.save(module, str(folder), signatures=signatures)
+    except tf.errors.OpError as error:  # a full disk, as TensorFlow says it
+        raise OSError(f"{folder} cannot be written: {error.message}") from error
 
 
 def to_onnx(model: keras.Model, path: Path) -> onnx.ModelProto:

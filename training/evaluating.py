@@ -12,11 +12,11 @@ from rich.table import Table
 from densescan.tasks import Task
 
 from . import commands, families, layouts
-from .console import out, progress
+from .console import out, progress, tell
 from .manifest import manifest_hash, read_manifest, warn_if_trained_on
-from .predictions import Predictions
+from .predictions import REPORT, Predictions
 from .resampling import GROUPS
-from .runs import Run
+from .runs import Run, to_json
 
 if TYPE_CHECKING:
     from .data import Fold
@@ -68,7 +68,7 @@ def evaluate(
     manifest = manifest or (run.manifest if run else commands.default_manifest(task))
     data = layouts.find_data(task, data)
     chosen = commands.load(task, read_manifest(manifest, task.labels), fold, data)
-    if fold != "train" and (measured := model or (run.best_model if run else None)):
+    if fold != "train" and url is None and (measured := model or (run.best_model if run else None)):
         warn_if_trained_on(measured, chosen.entries, task.labels)
     answers = _ask(task, chosen, data, run, model, url, threshold)
     named = families.names(task, chosen.entries, data)
@@ -91,20 +91,20 @@ def evaluate(
     sheet = mistakes.sheet(task, chosen, data, answers, MISTAKES)
     history = run.read_history() if run else []
     # The report last, because it names the network: interrupted, none stands beside another one's answers.
-    (target / "report.json").unlink(missing_ok=True)
+    (target / REPORT).unlink(missing_ok=True)
     predictions = Predictions(chosen.entries, chosen.classes, tuple(named), answers.probabilities)
     predictions.write(target / "predictions.csv", task)
     page = report.write_report(
         target, task, figures, chosen.classes[own], answers.probabilities[own], history, mistakes=sheet
     )
     if as_json:
-        out.print_json(data=figures)
+        out.print_json(to_json(figures))
     elif as_markdown:
-        out.print(report.markdown(task, figures), soft_wrap=True, markup=False)
+        out.print(report.markdown(task, figures), soft_wrap=True)
     else:
         rows = [*report.summary_rows(figures), *report.other_rows(figures)]
         _show_figures(task, figures, rows, report.class_rows(task, figures), report.at_the_point(figures))
-        out.print(f"\nreport: [bold]{page}[/]", soft_wrap=True)
+        tell("\nreport: ", page)
 
 
 def _ask(
@@ -131,7 +131,7 @@ def _show_figures(
     classes: Sequence[tuple[str, ...]],
     decided: str,
 ) -> None:
-    out.print(f"[bold]{task.title}[/], fold {figures['fold']}, {figures['network']}", soft_wrap=True)
+    out.print(f"{task.title}, fold {figures['fold']}, {figures['network']}", style="bold", soft_wrap=True)
     width = max(len(name) for name, _ in summary)
     for name, value in summary:
         out.print(f"  {name:<{width}}  {value}", soft_wrap=True)

@@ -130,7 +130,7 @@ def removal(
     rivals = {
         "gradcam": maps,
         "random": faithfulness.random_maps(count, shape, seed=0),
-        "another": faithfulness.others_maps(maps, classes),
+        "another": faithfulness.others_maps(maps, classes, groups),
         "middle": faithfulness.centre_maps(count, shape),
     }
     figures: dict[str, Any] = {}

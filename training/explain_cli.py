@@ -7,12 +7,13 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from rich.text import Text
 
 from densescan.tasks import Task, get_task
 
 from . import commands, layouts, pages
 from .cli import DataOption, ManifestOption, TaskOption, app, main
-from .console import err, out, progress
+from .console import err, out, progress, tell
 from .data import Fold, load_fold
 from .manifest import Entry, ManifestError, of_fold, read_manifest
 from .runs import Run
@@ -81,11 +82,11 @@ def explain_check(
     target = folder or Path("runs") / found.name / "explain-check"
     page = explain_page.write_page(target, found, figures, examples)
     for what, value, wanted in explain_page.table(figures):
-        out.print(f"{what:<64} {value:<44} [dim]{wanted}[/]", soft_wrap=True)
-    out.print(f"\npage: [bold]{page}[/]", soft_wrap=True)
+        out.print(Text.assemble(f"{what:<64} {value:<44} ", (wanted, "dim")), soft_wrap=True)
+    tell("\npage: ", page)
     if record is not None:
         pages.record(record, f"explain-check {found.name}", explain_page.recorded(figures))
-        out.print(f"recorded: [bold]{record}[/]", soft_wrap=True)
+        tell("recorded: ", record)
 
 
 @app.command("explain-samples")
@@ -114,7 +115,7 @@ def explain_samples(
     chosen = _load(found, entries, fold, data, explain_samples.SAMPLES, seed)
     target = folder or Path("runs") / found.name / "explain-samples"
     for path in explain_samples.write_samples(found, chosen, data, version, target, seed):
-        out.print(f"written: [bold]{path}[/]", soft_wrap=True)
+        tell("written: ", path)
 
 
 def _load(task: Task, entries: list[Entry], fold: str, data: Path, images: int, seed: int) -> Fold:

@@ -15,7 +15,7 @@ from . import pages, plots
 from .faithfulness import STEPS
 from .plots import BLUE, ORANGE, STYLE, plt
 from .resampling import GROUPS
-from .runs import write_aside, write_json
+from .runs import write_aside, write_json, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,7 +60,7 @@ def write_page(folder: Path, task: Task, figures: dict[str, Any], examples: dict
             write_aside(folder / f"examples-{label}.png", lambda aside, sheet=sheet: sheet.save(aside))
     target = folder / "README.md"
     text = page(task, figures, [label for label, some in examples.items() if some])
-    write_aside(target, lambda aside: aside.write_text(text, encoding="utf-8"))
+    write_text(target, text)
     return target
 
 

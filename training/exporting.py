@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,10 +130,8 @@ def export(
         _write_card(staged / CARD, run, task, found, checks, figures, how, answers)
         _add_gradient_model(trained, task, val, staged, explaining, Path(name), on_step)
         number = str(next_version(*homes))
-        install({explaining: homes[1] / number, staged: homes[0] / number})
-    if "operating_point" in figures["int8"]:
-        for home in homes:
-            operating_point.write(home, figures["int8"]["operating_point"]["threshold"])
+        configs = _stage_configs(homes, how["threshold"], Path(name)) if how else {}
+        install({explaining: homes[1] / number, staged: homes[0] / number, **configs})
     return homes[0] / number, checks, figures["int8"]
 
 
@@ -142,18 +141,37 @@ def next_version(*homes: Path) -> int:
     return 1 + max((int(path.name) for path in folders if path.name.isdigit()), default=0)
 
 
-def install(folders: dict[Path, Path]) -> None:
-    """Rename each folder to its target, in that order; if one cannot be, none is."""
-    done: list[tuple[Path, Path]] = []
+def install(parts: dict[Path, Path]) -> None:
+    """Rename each folder to its target, which is not there, and each file to its, which is; in that order.
+
+    If one cannot be, none is: a file that was there is back.
+    """
+    undo: list[Callable[[], None]] = []
     try:
-        for source, target in folders.items():
-            source.chmod(0o755)
+        for source, target in parts.items():
+            if source.is_dir():
+                source.chmod(0o755)
+                back = partial(os.rename, target, source)
+            else:
+                shutil.copymode(target, source)
+                back = partial(os.rename, shutil.copy2(target, source.with_name(f"{source.name}.before")), target)
             os.rename(source, target)
-            done.append((source, target))
+            undo.append(back)
     except OSError:
-        for source, target in reversed(done):
-            os.rename(target, source)
+        for back in reversed(undo):
+            back()
         raise
+
+
+def _stage_configs(homes: Sequence[Path], threshold: float, work: Path) -> dict[Path, Path]:
+    """Write the configs with their new operating point into `work`; returns where each belongs."""
+    staged = {}
+    for home in homes:
+        for path, text in operating_point.configs_with(home, threshold).items():
+            aside = work / f"{home.name}-{path.name}"
+            aside.write_text(text, encoding="utf-8")
+            staged[aside] = path
+    return staged
 
 
 def _calibrate(run: Run, val: Fold, work: Path, on_step: Callable[[str], None]) -> tuple[Path, Calibration]:

@@ -5,7 +5,7 @@ Everything is plain arithmetic on maps [n, 7, 7] and images [n, 224, 224]; the n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,16 +50,20 @@ def centre_maps(count: int, shape: tuple[int, int]) -> Maps:
     return np.repeat(one[np.newaxis] / one.max(), count, axis=0)
 
 
-def others_maps(maps: Maps, classes: npt.NDArray[np.int64]) -> Maps:
-    """The map of another picture of the same class: as smooth, and as much in the usual places, but not of this one.
+def others_maps(maps: Maps, classes: npt.NDArray[np.int64], groups: Sequence[str]) -> Maps:
+    """The map of another patient's picture of the same class: as smooth, in the usual places, but not of this one.
 
-    A random map takes a picture away in more and smaller pieces, and so makes edges that these do not make. The only
-    picture of a class keeps its own.
+    A random map takes a picture away in more and smaller pieces, and so makes edges that these do not make. It is that
+    of the picture before, as they stand in order; the only patient of a class keeps its own.
     """
     swapped = maps.copy()
     for index in np.unique(classes):
         of_class = np.flatnonzero(classes == index)
-        swapped[of_class] = maps[np.roll(of_class, 1)]
+        for place, one in enumerate(of_class):
+            before = np.roll(of_class, -place)[::-1]
+            others = [other for other in before if groups[other] != groups[one]]
+            if others:
+                swapped[one] = maps[others[0]]
     return swapped
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from densescan.tasks import Task
 
 from . import families, layouts
-from .console import out
+from .console import out, tell
 from .manifest import Entry, read_manifest, write_manifest
 
 
@@ -69,5 +69,5 @@ def run(task: Task, data: Path | None, manifest: Path, family: str, target: Path
         left_in = "with the same patient number, left in train and val (--strict leaves them out)"
         what = "left out" if strict else left_in
         out.print(f"images of other families in its groups, {what}: {shared:,}", soft_wrap=True)
-    out.print(f"written: [bold]{target}[/]", soft_wrap=True)
+    tell("written: ", target)
     out.print(f"next:    python -m training fit --task {task.name} --manifest {target} --out ...", soft_wrap=True)

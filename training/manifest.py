@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import hashlib
 import logging
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from .layouts import is_official
+from .runs import open_table, write_aside
 
 log = logging.getLogger(__name__)
 
@@ -49,14 +49,15 @@ class ManifestError(Exception):
 
 def write_manifest(path: Path, entries: Iterable[Entry]) -> None:
     """Write `entries` to `path`, which appears only when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     names = [field.name for field in fields(Entry)]
-    aside = path.with_name(path.name + ".part")
-    with aside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([_HEADER.get(name, name) for name in names])
-        writer.writerows([asdict(entry)[name] for name in names] for entry in entries)
-    os.replace(aside, path)
+
+    def fill(aside: Path) -> None:
+        with open_table(aside, "w") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow([_HEADER.get(name, name) for name in names])
+            writer.writerows([asdict(entry)[name] for name in names] for entry in entries)
+
+    write_aside(path, fill)
 
 
 def read_manifest(path: Path, labels: Sequence[str]) -> list[Entry]:
@@ -66,7 +67,7 @@ def read_manifest(path: Path, labels: Sequence[str]) -> list[Entry]:
         ManifestError: It is missing or damaged, or names a class or a fold that does not exist.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with open_table(path) as file:
             rows = list(csv.DictReader(file))
     except FileNotFoundError as error:
         raise ManifestError(f"no manifest at {path}; make one with: python -m training split") from error

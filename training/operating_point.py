@@ -22,7 +22,7 @@ from . import calibration, metrics
 from .corruptions import CORRUPTIONS, Grey, corrupt
 from .data import Fold
 from .predictors import Predictor, predict
-from .runs import write_aside
+from .runs import write_text
 
 SEVERITIES = (0, 1)
 """Mild and strong, as films of other hospitals and exports differ; what is severe hides the finding."""
@@ -87,13 +87,20 @@ def choose(
     }
 
 
-def write(model: Path, threshold: float) -> list[Path]:
-    """Put `threshold` into every config of a model that has an operating point; returns the files that changed."""
-    changed = []
+def configs_with(model: Path, threshold: float) -> dict[Path, str]:
+    """Each config of a model that has another operating point than `threshold`, and its text with that."""
+    changed = {}
     for path in sorted([model / "config.pbtxt", *model.glob("configs/*.pbtxt")]):
         text = path.read_text(encoding="utf-8")
         new = _VALUE.sub(rf"\g<1>{threshold:.6g}\g<2>", text)
         if new != text:
-            write_aside(path, lambda aside, new=new: aside.write_text(new, encoding="utf-8"))  # type: ignore[misc]
-            changed.append(path)
+            changed[path] = new
     return changed
+
+
+def write(model: Path, threshold: float) -> list[Path]:
+    """Put `threshold` into every config of a model that has an operating point; returns the files that changed."""
+    changed = configs_with(model, threshold)
+    for path, text in changed.items():
+        write_text(path, text)
+    return list(changed)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import html
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from densescan.tasks import RESEARCH_ONLY
 
-from .runs import write_aside
+from .runs import write_text
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -66,7 +67,7 @@ def record(document: Path, place: str, text: str) -> None:
     if whole.count(begin) != 1 or whole.count(end) != 1 or whole.index(begin) > whole.index(end):
         raise ValueError(f"{document} has no place for it: add the lines {begin} and {end}, once each")
     new = f"{whole.split(begin)[0]}{begin}\n{text}{end}{whole.split(end)[1]}"
-    write_aside(document, lambda aside: aside.write_text(new, encoding="utf-8"))
+    write_text(document, new)
 
 
 def picture(path: Path) -> str:
@@ -75,9 +76,9 @@ def picture(path: Path) -> str:
     return f'<p><img alt="{html.escape(path.stem.replace("_", " "))}" src="data:image/png;base64,{data}"></p>'
 
 
-def bounded(value: float, interval: Sequence[float] | None, digits: int = 4) -> str:
-    """A figure as text, with its interval in brackets where it has one."""
-    text = f"{value:.{digits}f}"
+def bounded(value: float | None, interval: Sequence[float] | None, digits: int = 4) -> str:
+    """A figure as text, with its interval in brackets where it has one; None is what is undefined, read from JSON."""
+    text = f"{math.nan if value is None else value:.{digits}f}"
     return text if interval is None else text + " ({:.{d}f} to {:.{d}f})".format(*interval, d=digits)
 
 

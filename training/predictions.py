@@ -13,7 +13,11 @@ import numpy.typing as npt
 from densescan.tasks import Task
 
 from .manifest import Entry
-from .runs import write_aside
+from .runs import open_table, write_aside
+
+REPORT = "report.json"
+ROBUSTNESS = "robustness.json"
+"""What stands beside the answers: the figures, of ``evaluate`` and of ``robustness``."""
 
 _FIXED = ("path", "class", "group", "family")
 _ERROR = "corrupted_error"
@@ -43,7 +47,7 @@ class Predictions:
         errors = [] if self.corrupted_error is None else [_ERROR]
 
         def fill(aside: Path) -> None:
-            with aside.open("w", newline="", encoding="utf-8") as file:
+            with open_table(aside, "w") as file:
                 writer = csv.writer(file, lineterminator="\n")
                 writer.writerow([*_FIXED, *task.labels, *errors])
                 for place, entry in enumerate(self.entries):
@@ -62,7 +66,7 @@ def read(path: Path, labels: Sequence[str]) -> Predictions:
     Raises:
         ValueError: It is no such file, or another task's.
     """
-    with path.open(newline="", encoding="utf-8") as file:
+    with open_table(path) as file:
         rows = list(csv.DictReader(file))
     if not rows or not {*_FIXED, *labels} <= rows[0].keys():
         raise ValueError(f"{path} holds no predictions of {', '.join(labels)}; write it anew with: evaluate")

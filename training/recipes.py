@@ -35,6 +35,12 @@ def _check_word(value: str, known: Any) -> None:
         raise ValueError(f"{value!r} is none of {', '.join(get_args(known))}")
 
 
+def _check_positive(part: object, *names: str) -> None:
+    for name in names:
+        if not (value := getattr(part, name)) > 0:
+            raise ValueError(f"{name} is {value}: expected a number above 0")
+
+
 @dataclass(frozen=True)
 class Augmentation:
     """How far a training image is changed, drawn anew for each image and epoch.
@@ -105,8 +111,10 @@ class Phase:
         """Refuse what would be noticed hours later, or never.
 
         Raises:
-            ValueError: A word is none of those there are, or the schedule ends before the phase.
+            ValueError: A word is none of those there are, a number is none to train by, or the schedule ends before
+                the phase.
         """
+        _check_positive(self, "epochs", "learning_rate", "size", "patience")
         for value, known in ((self.trainable, Trainable), (self.schedule, Schedule), (self.keep, Keep)):
             _check_word(value, known)
         if self.whole and self.whole < self.epochs:
@@ -166,12 +174,17 @@ class Recipe:
         """As of a phase.
 
         Raises:
-            ValueError: A word is none of those there are, a share is none, or two phases would share their files.
+            ValueError: A word is none of those there are, a share is none, a number is none to train by, or two phases
+                would share their files.
         """
+        _check_positive(self, "dense_units", "batch_size")
         _check_word(self.precision, Precision)
         for name in ("dropout", "label_smoothing", "rarest_domain", "start_share"):
             if not 0 <= (share := getattr(self, name)) < 1:
                 raise ValueError(f"{name} is {share}: expected a share, from 0 to below 1")
+        for name in ("weight_decay", "mixup", "max_images"):
+            if not (value := getattr(self, name)) >= 0:
+                raise ValueError(f"{name} is {value}: expected 0 or more")
         names = [phase.name for phase in self.phases]
         if len(set(names)) < len(names):
             raise ValueError(f"two phases have one name: {', '.join(names)}")

@@ -11,8 +11,9 @@ from densescan.tasks import Task
 
 from . import pages, plots, published
 from .metrics import Classes, Probabilities
+from .predictions import REPORT
 from .resampling import GROUPS
-from .runs import write_aside, write_json
+from .runs import write_aside, write_json, write_text
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -49,7 +50,7 @@ def write_report(
         history: The training's epochs; without any, no curves are drawn.
         mistakes: The sheet of the worst ones, from `mistakes.sheet`.
     """
-    write_json(folder / "report.json", figures)
+    write_json(folder / REPORT, figures)
     title = f"{task.title}, fold {figures['fold']}"
     matrix = plots.confusion_matrix(task, figures["confusion_matrix"], title, f"decided{at_the_point(figures)}")
     pictures = {"confusion_matrix": matrix}
@@ -74,7 +75,7 @@ def write_report(
         *(pages.picture(folder / name) for name in names),
     )
     target = folder / "report.html"
-    write_aside(target, lambda aside: aside.write_text(page, encoding="utf-8"))
+    write_text(target, page)
     return target
 
 

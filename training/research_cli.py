@@ -10,8 +10,9 @@ import typer
 from densescan.tasks import get_task
 
 from .cli import DataOption, ManifestOption, TaskOption
-from .console import out
+from .console import out, tell
 from .explain_cli import app, main
+from .runs import to_json
 
 
 @app.command()
@@ -167,13 +168,13 @@ def compare(
     if record is not None:
         comparison_table.record(record, compared, section)
     if as_json:
-        out.print_json(data=compared)
+        out.print_json(to_json(compared))
     elif as_markdown:
-        out.print(comparison_table.markdown(compared), soft_wrap=True, markup=False)
+        out.print(comparison_table.markdown(compared), soft_wrap=True)
     else:
         out.print(comparison_table.table(compared))
     if record is not None and not as_json:
-        out.print(f"recorded: [bold]{record}[/]", soft_wrap=True)
+        tell("recorded: ", record)
 
 
 __all__ = ["app", "main"]

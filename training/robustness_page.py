@@ -15,13 +15,12 @@ from . import pages, plots
 from .corruptions import CORRUPTIONS, SEVERITIES, Grey, corrupt
 from .pages import bounded
 from .plots import LINES, STYLE
+from .predictions import ROBUSTNESS
 from .resampling import GROUPS
-from .runs import write_aside, write_json
+from .runs import write_json, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-FIGURES = "robustness.json"
 
 MARKERS = "osD^vP"
 
@@ -42,7 +41,7 @@ def write_page(folder: Path, task: Task, figures: dict[str, Any], example: Grey)
         figures: From `robustness.figures`, with ``fold`` and ``manifest_sha256`` added.
         example: A picture uint8 [224, 224] to show the corruptions on.
     """
-    write_json(folder / FIGURES, figures)
+    write_json(folder / ROBUSTNESS, figures)
     title = f"{task.title}, fold {figures['fold']}: corrupted pictures"
     drawn = {
         "accuracy": heat_map(figures, "error", f"{title}, accuracy"),
@@ -63,7 +62,7 @@ def write_page(folder: Path, task: Task, figures: dict[str, Any], example: Grey)
         *(_each(row) for row in figures["networks"]),
     )
     target = folder / "robustness.html"
-    write_aside(target, lambda aside: aside.write_text(text, encoding="utf-8"))
+    write_text(target, text)
     return target
 
 

@@ -12,12 +12,13 @@ import numpy.typing as npt
 from densescan.tasks import Task
 
 from . import commands, families, layouts
-from .console import out, progress
+from .console import out, progress, tell
 from .corruptions import CORRUPTIONS, SEVERITIES, Grey
 from .manifest import Entry, manifest_hash, read_manifest, warn_if_trained_on
 from .pages import markdown_table
-from .predictions import Predictions
+from .predictions import ROBUSTNESS, Predictions
 from .robustness import Ask, Tried
+from .runs import to_json
 
 
 def run(
@@ -59,7 +60,7 @@ def run(
     named = families.names(task, loaded.entries, data)
     target = target or (runs[0] if runs else Path("runs") / task.name) / "robustness" / fold
     # The figures last, because they name the networks: interrupted, none stands beside another one's answers.
-    (target / robustness_page.FIGURES).unlink(missing_ok=True)
+    (target / ROBUSTNESS).unlink(missing_ok=True)
     for place, (one, other) in enumerate(zip(tried, others, strict=True)):
         predictions = _predictions(one, other, own, loaded.entries, loaded.classes, named)
         predictions.write(target / f"predictions-{place + 1}.csv", task)
@@ -69,15 +70,15 @@ def run(
     page = robustness_page.write_page(target, task, figures, loaded.grey[own][0])
     head, rows = robustness_page.summary(figures)
     if as_json:
-        out.print_json(data=figures)
+        out.print_json(to_json(figures))
     elif as_markdown:
-        out.print(markdown_table(head, rows), soft_wrap=True, markup=False)
+        out.print(markdown_table(head, rows), soft_wrap=True)
     else:
         for row in rows:
-            out.print(f"[bold]{row[0]}[/]", soft_wrap=True)
+            tell("", row[0])
             for name, value in zip(head[1:], row[1:], strict=True):
                 out.print(f"  {name:<28} {value}", soft_wrap=True)
-        out.print(f"\npage: [bold]{page}[/]", soft_wrap=True)
+        tell("\npage: ", page)
 
 
 def _chosen(names: Sequence[str]) -> list[str]:

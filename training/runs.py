@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TextIO, cast
 
 from densescan.tasks import Task
 
@@ -27,17 +28,43 @@ class RunError(Exception):
 
 
 def write_aside(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside `path`, then rename it: `path` is never half-written."""
+    """Let `write` fill a file beside `path`, then rename it: `path` is never half-written, and nothing else is left."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f"{path.stem}.part{path.suffix}")
-    write(aside)
-    os.replace(aside, path)
+    try:
+        write(aside)
+        os.replace(aside, path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a page or a document, all or nothing; bytes in a picture's name that are no text are shown as escapes."""
+    write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8", errors="backslashreplace"))
+
+
+def open_table(path: Path, mode: Literal["r", "w"] = "r") -> TextIO:
+    """Open a CSV file; names of pictures keep their bytes, whatever their encoding."""
+    return cast(TextIO, path.open(mode, newline="", encoding="utf-8", errors="surrogateescape"))
+
+
+def to_json(data: Mapping[str, Any]) -> str:
+    """`data` as readable JSON; what is no number, for which JSON has no word, is null."""
+    return json.dumps(_with_nulls(data), indent=2, allow_nan=False)
+
+
+def _with_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _with_nulls(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_nulls(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Write `data` as readable JSON, all or nothing."""
-    text = json.dumps(data, indent=2, sort_keys=False) + "\n"
-    write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+    write_text(path, to_json(data) + "\n")
 
 
 @dataclass
@@ -113,7 +140,7 @@ class Run:
         rows.append({key: str(value) for key, value in row.items()})
 
         def write(path: Path) -> None:
-            with path.open("w", newline="", encoding="utf-8") as file:
+            with open_table(path, "w") as file:
                 writer = csv.DictWriter(file, list(row), lineterminator="\n")
                 writer.writeheader()
                 writer.writerows(rows)
@@ -124,7 +151,7 @@ class Run:
         """The epochs so far, in order."""
         if not self.history.is_file():
             return []
-        with self.history.open(newline="", encoding="utf-8") as file:
+        with open_table(self.history) as file:
             return list(csv.DictReader(file))
 
 

@@ -12,7 +12,7 @@ from densescan.tasks import Task
 
 from . import layouts, leakage, near_duplicates, splits
 from .commands import default_manifest
-from .console import err, out, progress
+from .console import err, out, progress, tell
 from .manifest import FOLDS, Entry, ManifestError, read_manifest, used, write_manifest
 
 LARGE_GROUP = 0.1
@@ -68,9 +68,9 @@ def split(
     write_manifest(target, entries)
     _show_split(task, entries, report, near)
     for what, count in layouts.passed_over(task, data).items():
-        out.print(f"[yellow]not taken, {what}: {count:,}[/]", soft_wrap=True)
+        out.print(f"not taken, {what}: {count:,}", style="yellow", soft_wrap=True)
     _show_leaks(leakage.between_folders(images, scan.hashes, pairs))
-    out.print(f"\nwritten: [bold]{target}[/]", soft_wrap=True)
+    tell("\nwritten: ", target)
     if with_audit:
         from . import audit, audit_page  # takes Matplotlib's second to import
 
@@ -78,7 +78,7 @@ def split(
             found = audit.audit(task, images, scan, entries, report, near=near, ratios=shares, seed=seed, before=before)
         with progress("drawing the audit", len(found.paths())) as done:
             page = audit_page.write_audit(target, found, data, done)
-        out.print(f"audit:   [bold]{page}[/]", soft_wrap=True)
+        tell("audit:   ", page)
     named = "" if target == default_manifest(task) else f" --manifest {target}"
     out.print(f"next:    python -m training fit --task {task.name} --data {data}{named}", soft_wrap=True)
 
@@ -111,11 +111,11 @@ def _show_split(task: Task, entries: Sequence[Entry], report: splits.SplitReport
         out.print(f"nearly equal to a published test picture, neither trained nor measured on: {tied:,}")
     _warn_of_clusters(entries)
     if report.leaked:
-        out.print(f"[yellow]stood on both sides of the published train and test folders: {report.leaked}[/]")
+        out.print(f"stood on both sides of the published train and test folders: {report.leaked}", style="yellow")
     for paths in report.conflicts:
-        out.print(f"[yellow]left out, equal pictures in several classes:[/] {', '.join(paths)}", soft_wrap=True)
+        out.print(f"left out, equal pictures in several classes: {', '.join(paths)}", style="yellow", soft_wrap=True)
     for path, reason in report.unreadable:
-        out.print(f"[yellow]left out, unreadable:[/] {path}: {reason}", soft_wrap=True)
+        out.print(f"left out, unreadable: {path}: {reason}", style="yellow", soft_wrap=True)
 
 
 def _show_leaks(leaks: Sequence[leakage.Leak]) -> None:
@@ -123,8 +123,9 @@ def _show_leaks(leaks: Sequence[leakage.Leak]) -> None:
     for leak in leaks:
         if leak.equal or leak.near:
             out.print(
-                f"[yellow]the folder {leak.held or '.'}: {leak.equal + leak.near:,} of {leak.pictures:,} pictures of "
-                f"{leak.label} stand in {leak.source or '.'} as well ({leak.equal:,} equal, {leak.near:,} nearly)[/]",
+                f"the folder {leak.held or '.'}: {leak.equal + leak.near:,} of {leak.pictures:,} pictures of "
+                f"{leak.label} stand in {leak.source or '.'} as well ({leak.equal:,} equal, {leak.near:,} nearly)",
+                style="yellow",
                 soft_wrap=True,
             )
 
@@ -135,8 +136,9 @@ def _warn_of_clusters(entries: Sequence[Entry]) -> None:
     group, size = Counter(entry.group for entry in chosen).most_common(1)[0] if chosen else ("", 0)
     if size > max(20, LARGE_GROUP * len(chosen)):
         out.print(
-            f"[yellow]{size:,} of {len(chosen):,} pictures are one group ({group} and what is tied to it), so that "
-            "folds cannot be cut as asked. If they are nearly equal, raise --near; if it is --group, narrow it.[/]",
+            f"{size:,} of {len(chosen):,} pictures are one group ({group} and what is tied to it), so that "
+            "folds cannot be cut as asked. If they are nearly equal, raise --near; if it is --group, narrow it.",
+            style="yellow",
             soft_wrap=True,
         )
 

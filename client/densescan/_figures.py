@@ -17,6 +17,7 @@ from .tasks import RESEARCH_ONLY, TASKS
 
 if TYPE_CHECKING:
     from .explanation import Explanation
+    from .results import Classification
 
 _MARGIN: Final = 28
 _BOX: Final = 720  # the picture of a single figure is fitted into a square of this side
@@ -58,7 +59,7 @@ def _header(draw: ImageDraw.ImageDraw, explanation: Explanation, width: int) -> 
     result = explanation.classification
     write(draw, (_MARGIN, 22), result.label, 38)
     write(draw, (width - _MARGIN, 22), _percent(result.confidence), 38, anchor="ra")
-    about = f"{TASKS[result.task].title}, {_name(explanation)}"
+    about = f"{_title(result)}, {_name(explanation)}"
     write(draw, (_MARGIN, 70), shortened(about, 16, width - 2 * _MARGIN), 16, QUIET)
 
 
@@ -100,7 +101,7 @@ def contact_sheet(
     top = _TITLE + _HEADS
     sheet = Image.new("RGB", (width, top + row * len(explanations) + 24), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    tasks = dict.fromkeys(TASKS[explanation.classification.task].title for explanation in explanations)
+    tasks = dict.fromkeys(_title(explanation.classification) for explanation in explanations)
     write(draw, (_MARGIN, 24), title or f"Grad-CAM: {' and '.join(tasks)}", 30)
     write(draw, (width - _MARGIN, 34), RESEARCH_ONLY, 15, QUIET, anchor="ra")
     for column, name in enumerate(("original", "map", "overlay", "probabilities")):
@@ -131,6 +132,7 @@ def _row(
 def _bars(draw: ImageDraw.ImageDraw, explanation: Explanation, left: int, top: int) -> None:
     """The decision in words, then a bar for each label."""
     result = explanation.classification
+    positive = TASKS[result.task].positive if result.task in TASKS else None
     right = left + _BARS
     write(draw, (left, top), result.label, 28)
     write(draw, (right, top), _percent(result.confidence), 28, anchor="ra")
@@ -143,7 +145,7 @@ def _bars(draw: ImageDraw.ImageDraw, explanation: Explanation, left: int, top: i
         draw.rectangle(box, TRACK)
         if round(probability * _BARS) > 0:
             draw.rectangle((left, box[1], left + round(probability * _BARS) - 1, box[3]), ACCENT if explained else BAR)
-        if result.threshold is not None and label == TASKS[result.task].positive:
+        if result.threshold is not None and label == positive:
             x = left + round(result.threshold * (_BARS - 1))
             draw.line((x, box[1] - 4, x, box[3] + 4), TEXT, 2)
         y += 48
@@ -151,11 +153,16 @@ def _bars(draw: ImageDraw.ImageDraw, explanation: Explanation, left: int, top: i
     notes = [(f"the map explains {explanation.target}", ACCENT)]
     if explanation.is_empty:
         notes.append((EMPTY, QUIET))
-    if result.threshold is not None:
-        notes.append((f"white mark: {TASKS[result.task].positive} from {result.threshold:.3g} on", QUIET))
+    if positive is not None and result.threshold is not None:
+        notes.append((f"white mark: {positive} from {result.threshold:.3g} on", QUIET))
     for text, colour in notes:
         y += 22
         write(draw, (left, y - 10), text, 14, colour)
+
+
+def _title(result: Classification) -> str:
+    """What the task is called in a figure; one of the caller's own has its name alone."""
+    return TASKS[result.task].title if result.task in TASKS else result.task
 
 
 def _name(explanation: Explanation) -> str:

@@ -3,6 +3,7 @@
 # The body is a JSON header and the tensor behind it; a BYTES tensor is its length, little-endian, and its content.
 set -euo pipefail
 
+[ $# -ge 2 ] || { sed -n '2s/^# //p' "$0" >&2; exit 2; }
 task=$1 file=$2 url=${3:-localhost:8000}
 size=$(wc -c <"$file")
 header='{"inputs":[{"name":"encoded_image","shape":[1,1],"datatype":"BYTES","parameters":{"binary_data_size":'$((size + 4))'}}],'

@@ -38,6 +38,8 @@ def _labels(raw: bytes) -> list[tuple[str, float]]:
 
 def main() -> None:
     """Print a line for each label."""
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     task, path, *url = sys.argv[1:]
     with grpc.insecure_channel(url[0] if url else "localhost:8001") as channel:
         for label, probability in classify(GRPCInferenceServiceStub(channel), task, Path(path).read_bytes()).items():

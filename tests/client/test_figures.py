@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,15 @@ def test_both_tasks_fit_on_a_sheet(written: list[str]) -> None:
     contact_sheet([explain(spike(1, 1)), explain(spike(2, 2), task="mri")])
     assert any("chest X-ray and brain MRI" in text for text in written)
     assert {"glioma", "meningioma", "notumor", "pituitary"} <= set(written)
+
+
+def test_a_task_of_the_callers_own_is_drawn_under_its_name(written: list[str]) -> None:
+    classified = explain(spike(1, 1), threshold=0.3)
+    own = replace(classified, classification=replace(classified.classification, task="mammogram"))
+    own.overlay()
+    contact_sheet([own])
+    assert any(text.startswith("mammogram, ") for text in written)
+    assert "Grad-CAM: mammogram" in written
 
 
 def test_the_bars_are_as_long_as_the_probabilities(written: list[str]) -> None:

@@ -32,6 +32,14 @@ def test_the_stubs_of_python_alone_answer_as_the_sdk(
     assert list(answered.values()) == sorted(answered.values(), reverse=True)
 
 
+@pytest.mark.parametrize("command", [[sys.executable, "python_stubs/classify.py"], ["bash", "curl/classify.sh"]])
+def test_without_arguments_they_say_how_they_are_called(command: list[str]) -> None:
+    done = subprocess.run(command, cwd=EXAMPLES, capture_output=True, text=True, timeout=60)
+    assert done.returncode in (1, 2)
+    assert "[HOST:PORT]" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_the_server_decodes_dicom_as_the_sdk_does(quick_server: EmbeddedTriton, tmp_path: Path) -> None:
     levels = np.tile(np.arange(256, dtype=np.uint16), (64, 1))
     path = tmp_path / "film.dcm"

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from training import cli
+
 from .conftest import save_noise
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,6 +76,21 @@ def test_what_is_missing_is_one_line_that_says_what_to_do(words: tuple[str, ...]
     assert "Traceback" not in done.stderr
 
 
+def test_after_ctrl_c_it_says_what_becomes_of_the_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*words: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "set_up_logging", lambda: None)
+    monkeypatch.setattr(cli.commands, "export", interrupted)
+    monkeypatch.setattr(sys, "argv", ["training", "export", "--task", "xray"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 130
+    assert "nothing is half-written, and fit goes on from its last checkpoint" in capsys.readouterr().err
+
+
 def test_an_unknown_task_is_a_usage_error(tmp_path: Path) -> None:
     done = run("split", "--task", "ct", folder=tmp_path, check=False)
     assert done.returncode == 2
@@ -94,6 +111,20 @@ def test_split_prints_its_table_and_writes_the_manifest(tmp_path: Path) -> None:
     assert "next:    python -m training fit --task xray --data films" in done.stdout
     assert "audit:   runs/xray/audit.html" in done.stdout
     assert (tmp_path / "runs/xray/audit.html").is_file()
+
+
+def test_names_with_brackets_and_of_another_encoding_are_split_and_shown_as_they_are(tmp_path: Path) -> None:
+    data = tmp_path / "films [x]"
+    for number in range(4):
+        save_noise(data / f"NORMAL/IM-{number:04d}-0001.png", number)
+        save_noise(data / f"PNEUMONIA/person{number}_virus_1.png", 100 + number)
+    os.rename(data / "NORMAL/IM-0000-0001.png", os.fsencode(data / "NORMAL") + b"/R\xf6ntgen.png")
+    (data / "NORMAL/broken [red].png").touch()
+    done = run("split", "--task", "xray", "--data", data, "--out", "[bold]/cut.csv", folder=tmp_path)
+    assert f"written: {Path('[bold]/cut.csv')}" in done.stdout
+    assert "broken [red].png: the file is empty" in done.stdout
+    assert f"fit --task xray --data {data} " in done.stdout
+    assert b"NORMAL/R\xf6ntgen.png,NORMAL," in (tmp_path / "[bold]/cut.csv").read_bytes()
 
 
 def test_split_says_what_is_nearly_equal_and_what_leaks_and_writes_no_page_if_told(tmp_path: Path) -> None:

@@ -214,6 +214,34 @@ def test_when_one_folder_cannot_be_installed_none_is(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path / "home")) == ["1", "2", "3"]
 
 
+def test_a_saved_model_that_cannot_be_written_is_an_error_of_the_disk(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="cannot be written"):
+        conversion.to_saved_model(tiny_classifier(MRI), tmp_path / "file/model.savedmodel")
+
+
+@pytest.mark.parametrize("fails", ["a file", "a folder"])
+def test_when_one_part_cannot_be_installed_a_config_is_as_it_was(tmp_path: Path, fails: str) -> None:
+    staged, home = tmp_path / "staged", tmp_path / "home"
+    (staged / "version").mkdir(parents=True)
+    (staged / "new.pbtxt").write_text("new")
+    (home / "2").mkdir(parents=True)
+    (home / "2/weights").touch()
+    config = home / "config.pbtxt"
+    config.write_text("old")
+    config.chmod(0o640)
+    good = {staged / "version": home / "1", staged / "new.pbtxt": config}
+    bad = {"a file": {staged / "none.pbtxt": config}, "a folder": {staged: home / "2"}}[fails]
+    with pytest.raises(OSError, match=r"No such file|not empty|exists"):
+        exporting.install({**good, **bad})
+    assert config.read_text() == "old"
+    assert sorted(os.listdir(home)) == ["2", "config.pbtxt"]
+    (staged / "new.pbtxt").write_text("new")
+    exporting.install(good)
+    assert (config.read_text(), oct(config.stat().st_mode)[-3:]) == ("new", "640")
+    assert sorted(os.listdir(home)) == ["1", "2", "config.pbtxt"]
+
+
 def test_the_configs_of_both_models_are_copied_without_weights(tmp_path: Path) -> None:
     source = tmp_path / "source"
     for name in (XRAY.classifier, XRAY.gradcam):

@@ -119,11 +119,12 @@ def test_rival_maps() -> None:
     assert (random[0] != random[1]).any()
 
 
-def test_another_pictures_map_is_of_the_same_class_and_never_its_own() -> None:
-    maps = np.arange(5, dtype=np.float32)[:, np.newaxis, np.newaxis] * np.ones((5, 7, 7), np.float32)
-    classes = np.array([0, 1, 0, 1, 2])
-    swapped = faithfulness.others_maps(maps, classes)[:, 0, 0]
-    assert swapped.tolist() == [2, 3, 0, 1, 4]  # the only one of its class keeps its own
+def test_another_pictures_map_is_of_the_same_class_and_never_of_the_same_patient() -> None:
+    maps = np.arange(7, dtype=np.float32)[:, np.newaxis, np.newaxis] * np.ones((7, 7, 7), np.float32)
+    classes = np.array([0, 1, 0, 1, 2, 0, 1])
+    patients = ["a", "b", "a", "c", "d", "e", "b"]
+    swapped = faithfulness.others_maps(maps, classes, patients)[:, 0, 0]
+    assert swapped.tolist() == [5, 3, 5, 1, 4, 2, 3]  # the only one of its class keeps its own
 
 
 def test_removal_is_told_for_each_class_that_was_decided() -> None:

@@ -30,6 +30,14 @@ def test_what_is_written_is_read_and_names_the_columns(tmp_path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == ["manifest.csv"]
 
 
+def test_the_name_of_a_picture_keeps_its_bytes_whatever_their_encoding(tmp_path: Path) -> None:
+    name = b"train/NORMAL/R\xf6ntgen.png"
+    write_manifest(tmp_path / "a.csv", [Entry(name.decode(errors="surrogateescape"), "NORMAL", "p", "val", "00")])
+    assert name in (tmp_path / "a.csv").read_bytes()
+    (entry,) = read_manifest(tmp_path / "a.csv", XRAY.labels)
+    assert entry.path.encode(errors="surrogateescape") == name
+
+
 def test_the_hash_follows_the_content(tmp_path: Path) -> None:
     write_manifest(tmp_path / "a.csv", ENTRIES)
     write_manifest(tmp_path / "b.csv", ENTRIES)

@@ -44,6 +44,20 @@ def test_what_is_no_share_is_refused(name: str, share: str) -> None:
         changed(ORIGINAL, [f"{name}={share}"])
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        *("batch_size=0", "dense_units=-1", "phases.0.epochs=0", "phases.0.size=0", "phases.1.learning_rate=0"),
+        *("weight_decay=-0.1", "mixup=-1", "max_images=-2"),
+    ],
+)
+def test_a_number_that_nothing_can_be_trained_by_is_refused_before_an_hour_of_loading(change: str) -> None:
+    name, value = change.split("=")
+    expected = f"--set {change}: {name.rpartition('.')[2]} is {value}.*expected (a number above 0|0 or more)"
+    with pytest.raises(ValueError, match=expected):
+        changed(ORIGINAL, [change])
+
+
 def test_an_unknown_name_lists_those_that_exist() -> None:
     known = "original, scratch, release, longer, distilled, finished, short, smoke"
     with pytest.raises(ValueError, match=f"'best': choose one of {known}"):
