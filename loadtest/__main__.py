@@ -91,16 +91,17 @@ def main(
         *(f"--max-failure-ratio={max_failure_ratio}", f"--max-p95-ms={max_p95_ms}"),
     ]
     with ExitStack() as stack:
-        triton = None
         try:
-            if url is None:
-                triton = stack.enter_context(own_server(model_repository, served_models(model_repository)))
-            else:
+            if url:
                 ready_models(url)  # who answers nobody is not worth a load
+                address, pid = url, None
+            else:
+                triton = stack.enter_context(own_server(model_repository, served_models(model_repository)))
+                address, pid = triton.grpc_url, triton.pid
         except (ServerStartError, DensescanError, ValueError) as error:
             err.print(str(error), style="red", markup=False)
             raise typer.Exit(2) from error
-        code = press(url or triton.grpc_url, options, triton.pid if triton else None, seconds)  # type: ignore[union-attr]
+        code = press(address, options, pid, seconds)
     out.print(f"report: {report}", markup=False)
     raise typer.Exit(code)
 
@@ -108,7 +109,7 @@ def main(
 def press(url: str, options: list[str], server_pid: int | None, seconds: float) -> int:
     """Run Locust, watching its memory and the server's; its exit code."""
     command = [sys.executable, "-m", "locust", "--locustfile", str(_LOCUSTFILE), "--headless", "--only-summary"]
-    # Locust's greenlets print through this process's own terminal; its colours are of no use in a pipe.
+    # The guard ends Locust when this process dies.
     guard = [sys.executable, "-I", str(GUARD), str(os.getpid())]
     locust = subprocess.Popen([*guard, *command, "--host", url, *options], env={**os.environ, "PYTHONUNBUFFERED": "1"})
     pids = {"callers": locust.pid, **({"server": server_pid} if server_pid else {})}

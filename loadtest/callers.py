@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -61,17 +60,15 @@ def run(load: Load) -> Outcome:
     """Run a load in this process."""
     with contextlib.ExitStack() as stack:
         calls = [stack.enter_context(opened(target)) for target in load.targets]
-        name = [lambda error, target=target: failure_name(error, target) for target in load.targets]
         if load.rate is None:
-            return closed(calls, name, load.callers, load.seconds, load.warm_up_s)
+            return closed(calls, load.callers, load.seconds, load.warm_up_s)
         counted = send_times(load.rate, load.seconds, load.seed)
         times = [*send_times(load.rate, load.warm_up_s, load.seed + 1), *(load.warm_up_s + at for at in counted)]
-        return open_(calls[0].start, name[0], times, load.warm_up_s, load.seconds, load.targets[0].timeout_s)
+        return open_(calls[0].start, times, load.warm_up_s, load.seconds, load.targets[0].timeout_s)
 
 
 def closed(
     calls: Sequence[Call],
-    name: Sequence[Callable[[Any], str]],
     callers: int,
     seconds: float,
     warm_up_s: float,
@@ -87,13 +84,13 @@ def closed(
     numbers = itertools.count()
 
     def caller(index: int) -> None:
-        call, name_of = calls[index % len(calls)], name[index % len(calls)]
+        call = calls[index % len(calls)]
         while (start := time.perf_counter()) < end:
             error = _error_of(call, next(numbers))
             now = time.perf_counter()
             if begin <= now < end:
                 with lock:
-                    _note(outcome, now - start, error, name_of)
+                    _note(outcome, now - start, error)
                     outcome.in_time += error is None
             if error is not None:
                 time.sleep(pause_s)
@@ -123,7 +120,6 @@ def send_times(rate: float, seconds: float, seed: int) -> list[float]:
 
 def open_(
     start: Start,
-    name: Callable[[Any], str],
     times: Sequence[float],
     skip_s: float,
     seconds: float,
@@ -133,7 +129,6 @@ def open_(
 
     Args:
         start: Sends one request.
-        name: Names an error.
         times: When to send, in seconds from now, ascending.
         skip_s: Requests before that time warm up and are not counted.
         seconds: The time that is counted.
@@ -151,7 +146,7 @@ def open_(
             now = time.perf_counter()
             with lock:
                 if at >= skip_s:
-                    _note(outcome, now - zero - at, error, name)
+                    _note(outcome, now - zero - at, error)
                 # Whenever they were sent: the server's work of that time.
                 outcome.in_time += error is None and skip_s <= now - zero < skip_s + seconds
             waiting.release()
@@ -178,9 +173,9 @@ def _error_of(call: Call, number: int) -> Exception | None:
     return None
 
 
-def _note(outcome: Outcome, latency_s: float, error: BaseException | None, name: Callable[[Any], str]) -> None:
+def _note(outcome: Outcome, latency_s: float, error: BaseException | None) -> None:
     if error is None:
         outcome.latencies_s.append(latency_s)
     else:
         outcome.refusals_s.append(latency_s)
-        outcome.failures[name(error)] += 1
+        outcome.failures[failure_name(error)] += 1

@@ -61,7 +61,7 @@ class Report:
     extra_ms: dict[str, Spread]
 
 
-def measure(task: Task, repository: Path, own: list[Path], calls: int, models: tuple[str, ...] = ()) -> Report:
+def measure(task: Task, repository: Path, own: list[Path], calls: int) -> Report:
     """Start the server, run everything, and stop it.
 
     Args:
@@ -69,7 +69,6 @@ def measure(task: Task, repository: Path, own: list[Path], calls: int, models: t
         repository: The model repository; its CPU profile is served and run raw.
         own: Pictures; drawn ones if there are none.
         calls: Calls of each kind.
-        models: Models to serve; by default the task's classifier alone.
 
     Raises:
         ServerStartError: The server cannot start.
@@ -81,7 +80,7 @@ def measure(task: Task, repository: Path, own: list[Path], calls: int, models: t
         files = pictures(task, own, Path(folder))
         arrays = [preprocess(file) for file in files]
         with (
-            own_server(repository, models or [task.classifier]) as triton,
+            own_server(repository, [task.classifier]) as triton,
             Client(triton.grpc_url) as client,
         ):
             rounds = in_turns(kinds(task, raw, client, files, arrays), calls)
@@ -184,7 +183,9 @@ def main(
     else:
         out.print(report.machine.describe(), style="dim", markup=False)
         out.print(table(report))
-        out.print(f"From an X-ray file to the result: {ratio:.2f} times the network alone.", markup=False)
+        out.print(
+            f"From a {get_task(task).title} file to the result: {ratio:.2f} times the network alone.", markup=False
+        )
     if at_most is not None and ratio.median > at_most:
         err.print(f"more than {at_most:g} times", style="red")
         raise typer.Exit(1)

@@ -39,7 +39,7 @@ MANY = 16
 EXPLAINING = (1, 8)
 """Callers at once where the decision with its heatmap is compared with the decision alone."""
 _LONGER = (1, 2, 8)
-"""So many times as long a load is run, until it has an answer: ratios are taken to its rate."""
+"""A load without any answer is run again, so many times as long: its rate is a divisor later."""
 
 
 @dataclass(frozen=True)
@@ -342,7 +342,7 @@ def claims(report: dict[str, Any]) -> dict[str, Any]:
     """The ratios that the parts of a round have to one another, each with its spread over the rounds."""
 
     def over(kind: str, base: str) -> dict[str, float] | None:
-        turns = [turn for turn in report["rounds"] if kind in turn and base in turn]
+        turns = [turn for turn in report["rounds"] if kind in turn and base in turn and _rate(turn[base])]
         ratios = [_rate(turn[kind]) / _rate(turn[base]) for turn in turns]
         return vars(Spread.of(ratios)) if ratios else None
 

@@ -22,6 +22,6 @@ def write_phantoms(task: Task, folder: Path, count: int = 8, size: int = IMAGE_S
     return paths
 
 
-def pictures(task: Task, own: Sequence[Path], folder: Path, size: int = IMAGE_SIZE) -> list[Path]:
+def pictures(task: Task, own: Sequence[Path], folder: Path) -> list[Path]:
     """The caller's own pictures if there are any, else phantoms in `folder`."""
-    return list(own) or write_phantoms(task, folder, size=size)
+    return list(own) or write_phantoms(task, folder)

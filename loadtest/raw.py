@@ -64,7 +64,10 @@ def parameters(model: RepositoryModel) -> dict[str, str]:
 
 
 def properties(given: Mapping[str, str]) -> dict[str, str]:
-    """OpenVINO's properties as the backend ``densescan_openvino`` takes them from a config's parameters."""
+    """OpenVINO's properties as the backend ``densescan_openvino`` takes them from a config's parameters.
+
+    That one knows a container's limit of processor time as well: without such a limit both take the same cores.
+    """
     chosen = {key: given.get(key, default) for key, default in _DEFAULTS.items()}
     if chosen["INFERENCE_NUM_THREADS"] == "0":
         chosen["INFERENCE_NUM_THREADS"] = str(len(os.sched_getaffinity(0)))

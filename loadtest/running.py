@@ -23,7 +23,7 @@ CALLERS = (1, 2, 4, 8, 16, 32, 64, 128)
 """A GPU is busy only with more of them than a few cores are."""
 
 BUSY = 0.8
-"""Share of a core from which on the callers' process, which can use one, may itself be what is measured."""
+"""Cores that the callers' process uses, from which it may be the bottleneck: Python's lock keeps it to one core."""
 
 
 def measure_running(url: str, about: str, plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:

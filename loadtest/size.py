@@ -263,6 +263,8 @@ def main(
 ) -> None:
     """Say how many servers like the one that was measured a load needs, and what its pictures cost."""
     source = bench or RECORDED
+    if write_docs and bench is not None:
+        raise typer.BadParameter("it is written from docs/BENCHMARKS.md, not from --bench", param_hint="--write-docs")
     if not write_docs and (per_second is None) == (per_day is None):
         raise typer.BadParameter("give one of --per-second and --per-day")
     try:

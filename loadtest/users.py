@@ -19,7 +19,7 @@ from densescan.tasks import MRI, TASKS, XRAY
 from densescan.tasks import Task as DensescanTask
 
 from .connection import Connection
-from .ways import Target, encoded_request, failure_name
+from .ways import encoded_request, failure_name
 
 # Locust runs its users as greenlets; gRPC must yield to them, and is told so once, before any connection.
 grpc.experimental.gevent.init_gevent()
@@ -72,7 +72,7 @@ class DensescanUser(User):
         try:
             call()
         except Exception as error:  # every failure is a finding, and a row of its own in the statistics
-            failure = Failure(failure_name(error, Target(kind, XRAY.name, str(self.host), (), self.timeout_s)))
+            failure = Failure(failure_name(error))
         took_ms = 1000 * (time.perf_counter() - start)
         if failure is None:
             self.answered_ms[kind][round(took_ms)] += 1

@@ -21,7 +21,7 @@ from densescan import Client
 from densescan._faults import Call as FaultCall
 from densescan._faults import translate
 from densescan.preprocessing import preprocess
-from densescan.tasks import CLASS_INDEX_NAME, ENCODED_NAME, IMAGE_SHAPE, INPUT_NAME, Task, get_task
+from densescan.tasks import CLASS_INDEX_NAME, ENCODED_NAME, IMAGE_SHAPE, INPUT_NAME, PREDICTED, Task, get_task
 
 from .connection import Connection
 
@@ -84,11 +84,9 @@ class Prepared:
         self._channel.close()
 
 
-@contextlib.contextmanager
-def opened(target: Target) -> Iterator[Any]:
+def opened(target: Target) -> contextlib.AbstractContextManager[Any]:
     """The way of a target, connected; calls may come from any number of threads."""
-    with WAYS[target.way](target) as call:
-        yield call
+    return WAYS[target.way](target)
 
 
 @contextlib.contextmanager
@@ -114,7 +112,7 @@ def _gradcam(target: Target) -> Iterator[Prepared]:
     for file in target.files:
         request = service_pb2.ModelInferRequest.FromString(image_request(task.gradcam, preprocess(file)))
         request.inputs.add(name=CLASS_INDEX_NAME, datatype="INT32", shape=[1, 1])
-        request.raw_input_contents.append(np.int32(-1).tobytes())
+        request.raw_input_contents.append(np.int32(PREDICTED).tobytes())
         requests.append(request.SerializeToString())
     with contextlib.closing(Prepared(target.url, requests, target.timeout_s)) as call:
         yield call
@@ -243,12 +241,10 @@ def encoded_request(task: Task, data: bytes) -> Any:
     return request
 
 
-def failure_name(error: BaseException, target: Target) -> str:
+def failure_name(error: BaseException) -> str:
     """The name of densescan's error for what a call raised; of any other error, its class."""
     if isinstance(error, grpc.RpcError):
-        code, details = error.code(), error.details()
-        call = FaultCall(target.url, target.task, target.timeout_s)
-        return type(translate(str(code), details or "", call)).__name__
+        return type(translate(str(error.code()), error.details() or "", FaultCall("", "", 0.0))).__name__
     return type(error).__name__
 
 

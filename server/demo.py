@@ -116,7 +116,11 @@ def explain(console: Console, client: Client, task: Task, rows: Sequence[Row], o
         if isinstance(outcome, Classification):
             path = output / f"explained_{task.name}.png"
             output.mkdir(parents=True, exist_ok=True)
-            client.explain(task, name).save(path)
+            try:
+                client.explain(task, name).save(path)
+            except DensescanError as error:
+                console.print(f"no explanation: {error}", style="red", markup=False)
+                return
             console.print(f"What it rests on (Grad-CAM): [bold]{path}[/]", soft_wrap=True)
             return
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -230,7 +231,7 @@ def drift(
                 console.print(picture(comparison))
         for path in [record(comparison, model_repository) for comparison in found] if save else []:
             err.print(f"{path}: compared with this from the next start on; sign the repository again if you sign it")
-    except (DriftError, OSError, ValueError) as error:
+    except (DriftError, OSError, ValueError, http.client.HTTPException) as error:
         err.print(f"{answers or metrics}: {error}", style="red", markup=False)
         raise typer.Exit(2) from error
     raise typer.Exit(int(not save and any(one.verdict == "large shift" for one in found)))

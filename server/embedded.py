@@ -54,7 +54,6 @@ class EmbeddedTriton:
         tls_cert: PEM file; gRPC is then served with TLS. HTTP and the metrics have none in Triton.
         tls_key: The key of `tls_cert`.
         tls_client_ca: PEM file; callers of gRPC must then show a certificate of this authority.
-        log_verbose: Triton's verbosity; 0 is its usual log.
         extra_options: Further options of tritonserver, as they are.
         on_log: Called with each line of Triton's log, in another thread.
         prefix: A command to run it with, such as ``("nice",)``; it must become tritonserver, not start it.
@@ -79,7 +78,6 @@ class EmbeddedTriton:
         tls_cert: StrPath = "",
         tls_key: StrPath = "",
         tls_client_ca: StrPath = "",
-        log_verbose: int = 0,
         extra_options: Sequence[str] = (),
         on_log: Callable[[str], None] | None = None,
         prefix: Sequence[str] = (),
@@ -95,7 +93,6 @@ class EmbeddedTriton:
         self._start_timeout_s = start_timeout_s
         self._exit_timeout_s = exit_timeout_s
         self._tls_files = (tls_cert, tls_key, tls_client_ca)
-        self._log_verbose = log_verbose
         self._extra_options = tuple(extra_options)
         self._on_log = on_log
         self._prefix = tuple(prefix)
@@ -317,7 +314,6 @@ class EmbeddedTriton:
             "--rate-limit=execution_count",
             *("--allow-gpu-metrics=false", f"--exit-timeout-secs={self._exit_timeout_s}"),
             *self._tls_options,
-            f"--log-verbose={self._log_verbose}",
             *self._extra_options,
         ]
 

@@ -122,7 +122,7 @@ def check_port_is_free(host: str, port: int, option: str) -> None:
 
 @contextlib.contextmanager
 def sdk_defaults() -> Iterator[None]:
-    """Meanwhile the SDK's variables are not in the environment: they are for another server than one of one's own."""
+    """Unset the SDK's variables meanwhile: they describe another server than the one that is started here."""
     meant_for_another = {name: os.environ.pop(name) for name in OPTIONS.values() if name in os.environ}
     try:
         yield

@@ -6,7 +6,6 @@ Only figures are made here; `audit_plots` draws them, and `audit_page` writes th
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
@@ -17,7 +16,7 @@ from densescan.tasks import Task
 from . import leakage, near_duplicates, splits
 from .layouts import ImageFile
 from .leakage import Leak
-from .manifest import FOLDS, Entry, used
+from .manifest import Entry, fold_counts
 from .near_duplicates import Pair, Survey
 
 BELOW = 0.12
@@ -223,19 +222,6 @@ def _cuts(
     return {name: leakage.between_folds(cut, hashes, pairs) for name, cut in cuts.items()}
 
 
-def counts(audit: Audit) -> list[tuple[str, list[int], int]]:
-    """Fold, its pictures of each class without duplicates, its groups; folds without any are left out."""
-    pictures = Counter((entry.fold, entry.label) for entry in used(audit.entries))
-    groups: dict[str, set[str]] = defaultdict(set)
-    for entry in audit.entries:
-        groups[entry.fold].add(entry.group)
-    return [
-        (fold, [pictures[fold, label] for label in audit.task.labels], len(groups[fold]))
-        for fold in FOLDS
-        if groups[fold]
-    ]
-
-
 def figures(audit: Audit) -> dict[str, Any]:
     """Everything as plain data for JSON; pictures are named, not shown."""
     across = [pair for pair in audit.pairs if audit.labels[pair.first] != audit.labels[pair.second]]
@@ -245,7 +231,7 @@ def figures(audit: Audit) -> dict[str, Any]:
         "threshold": audit.threshold,
         "folds": {
             fold: {**dict(zip(audit.task.labels, pictures, strict=True)), "groups": groups}
-            for fold, pictures, groups in counts(audit)
+            for fold, pictures, groups in fold_counts(audit.task.labels, audit.entries)
         },
         "unreadable": [{"path": path, "reason": reason} for path, reason in audit.report.unreadable],
         "conflicts": audit.report.conflicts,

@@ -15,8 +15,9 @@ from PIL import Image
 from densescan.images import open_grey
 
 from . import audit_plots, pages, plots
-from .audit import Audit, counts, figures
+from .audit import Audit, figures
 from .leakage import Leak, summed
+from .manifest import fold_counts
 from .runs import write_json, write_text
 
 if TYPE_CHECKING:
@@ -132,8 +133,9 @@ def _cards(audit: Audit) -> str:
 
 
 def _fold_table(audit: Audit) -> str:
-    numbers = [[*pictures, sum(pictures), groups] for _, pictures, groups in counts(audit)]
-    rows: list[Sequence[object]] = [(row[0], *found) for row, found in zip(counts(audit), numbers, strict=True)]
+    counts = fold_counts(audit.task.labels, audit.entries)
+    numbers = [[*pictures, sum(pictures), groups] for _, pictures, groups in counts]
+    rows: list[Sequence[object]] = [(row[0], *found) for row, found in zip(counts, numbers, strict=True)]
     rows.append(("all", *map(sum, zip(*numbers, strict=True))))
     return _table(("fold", *audit.task.labels, "all", "groups"), rows)
 

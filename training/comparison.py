@@ -31,8 +31,8 @@ COLUMNS = {
 """What a network is compared by. The errors and ECE are better low, the others high."""
 
 SAME, SAME_DECISIONS = 0.01, 0.995
-"""Mean difference of the probabilities, and share of like decisions, up to which and from which an evaluation and a
-robustness are taken for one network's: int8 rounds a little otherwise in batches of another size."""
+"""An evaluation and a robustness are one network's if their probabilities differ by less than SAME in the mean, and at
+least SAME_DECISIONS of their decisions agree: int8 rounds a little otherwise in batches of another size."""
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ def _of_all(row: Measured, weights: resampling.Weights) -> dict[str, npt.NDArray
 def _auroc(
     task: Task, answers: Predictions, chosen: npt.NDArray[np.bool_], weights: resampling.Weights
 ) -> npt.NDArray[np.float64]:
-    labels = range(len(task.labels)) if task.positive_index is None else [task.positive_index]
+    labels = resampling.scored_classes(task)
     each = [
         resampling.auroc(answers.classes[chosen] == label, answers.probabilities[chosen, label], weights[:, chosen])
         for label in labels

@@ -1,4 +1,4 @@
-"""What the commands share: the console, progress bars, and errors as one clear line."""
+"""What the commands share: the console, progress bars and the log."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def tell(what: str, value: object) -> None:
     out.print(Text.assemble(what, (str(value), "bold")), soft_wrap=True)
 
 
-def set_up_logging(*, verbose: bool = False) -> None:
+def set_up_logging() -> None:
     """Log our own messages readably to stderr; other libraries only from warnings up."""
     handler = RichHandler(console=err, show_path=False, log_time_format="%H:%M:%S")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
-    logging.getLogger("training").setLevel(logging.DEBUG if verbose else logging.INFO)
+    logging.getLogger("training").setLevel(logging.INFO)
 
 
 @contextmanager

@@ -12,10 +12,10 @@ from rich.text import Text
 from densescan.tasks import Task, get_task
 
 from . import commands, layouts, pages
-from .cli import DataOption, ManifestOption, TaskOption, app, main
-from .console import err, out, progress, tell
-from .data import Fold, load_fold
-from .manifest import Entry, ManifestError, of_fold, read_manifest
+from .cli import DataOption, ManifestOption, TaskOption, app
+from .console import err, out, tell
+from .data import Fold
+from .manifest import Entry, read_manifest
 from .runs import Run
 
 RepositoryOption = Annotated[
@@ -120,16 +120,10 @@ def explain_samples(
 
 def _load(task: Task, entries: list[Entry], fold: str, data: Path, images: int, seed: int) -> Fold:
     """Some images of a fold, equally many of each class, drawn at random."""
-    chosen: list[Entry] = []
+    filled, chosen = commands.filled(entries, fold), list[Entry]()
     generator = np.random.default_rng(seed)
     for label in task.labels:
-        some = [entry for entry in of_fold(entries, fold) if entry.label == label]
+        some = [entry for entry in filled if entry.label == label]
         drawn = sorted(generator.permutation(len(some))[:images])
         chosen += [some[index] for index in drawn]
-    if not chosen:
-        raise ManifestError(f"the fold {fold!r} is empty in this manifest")
-    with progress(f"loading {fold}", len(chosen)) as done:
-        return load_fold(chosen, task.labels, data, done)
-
-
-__all__ = ["app", "main"]
+    return commands.read(task, chosen, fold, data)

@@ -167,5 +167,4 @@ def _stages(figures: dict[str, Any]) -> list[str]:
 
 
 def _bounded(value: dict[str, Any]) -> str:
-    low, high = value["interval_95"]
-    return f"{value['mean']:.3f} ({low:.3f} to {high:.3f})"
+    return pages.bounded(value["mean"], value["interval_95"], 3)

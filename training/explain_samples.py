@@ -7,9 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from densescan import Classification, Explanation, contact_sheet
-from densescan.explanation import MAX_PICTURE_SIDE
-from densescan.images import open_grey
+from densescan import Explanation, contact_sheet
 from densescan.results import DEFAULT_OPERATING_POINT, decide
 from densescan.tasks import OPERATING_POINT_PARAMETER, Task
 
@@ -53,13 +51,20 @@ def explain_images(
         label = decide(task, named, threshold)
         if task.labels.index(label) != row.argmax():  # the threshold decided for a less probable one
             heatmap = explainers.explain(explainer, fold.grey[[index]], task.labels.index(label))[1][0]
-        picture = open_grey(data / fold.entries[index].path)
-        size = picture.size
-        picture.thumbnail((MAX_PICTURE_SIDE, MAX_PICTURE_SIDE))
-        result = Classification(
-            task.name, label, named[label], named, threshold, task.gradcam, version.name, fold.entries[index].path
+        path = fold.entries[index].path
+        explanations.append(
+            explainers.explained(
+                task,
+                row.tolist(),
+                label,
+                heatmap,
+                data / path,
+                threshold=threshold,
+                model=task.gradcam,
+                version=version.name,
+                source=path,
+            )
         )
-        explanations.append(Explanation(result, label, np.ascontiguousarray(heatmap), picture, size))
     return explanations
 
 

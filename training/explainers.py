@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
+from densescan import Classification, Explanation
+from densescan.explanation import MAX_PICTURE_SIDE
+from densescan.images import open_grey
 from densescan.preprocessing import replicate
-from densescan.tasks import CLASS_INDEX_NAME, HEATMAP_NAME, INPUT_NAME, OUTPUT_NAME
+from densescan.tasks import CLASS_INDEX_NAME, HEATMAP_NAME, INPUT_NAME, OUTPUT_NAME, PREDICTED, Task
 
 from . import gradcam
 from .predictors import BATCH
@@ -80,8 +84,7 @@ def openvino_file(path: Path) -> Explainer:
 def explain(
     explainer: Explainer,
     grey: npt.NDArray[np.uint8],
-    classes: npt.NDArray[np.integer] | int = gradcam.PREDICTED,
-    on_done: Callable[[], None] = lambda: None,
+    classes: npt.NDArray[np.integer] | int = PREDICTED,
 ) -> Explained:
     """Explain many grey images [n, 224, 224], a batch at a time, each for its class or all for one."""
     indices = np.broadcast_to(np.asarray(classes, np.int32), len(grey))[:, np.newaxis]
@@ -89,9 +92,40 @@ def explain(
     for start in range(0, len(grey), BATCH):
         chosen = slice(start, start + BATCH)
         results.append(explainer(replicate(grey[chosen]), np.ascontiguousarray(indices[chosen])))
-        for _ in grey[chosen]:
-            on_done()
     return np.concatenate([first for first, _ in results]), np.concatenate([second for _, second in results])
+
+
+def explained(
+    task: Task,
+    probabilities: Sequence[float],
+    label: str,
+    heatmap: npt.NDArray[np.float32],
+    file: Path,
+    *,
+    threshold: float | None,
+    model: str,
+    version: str,
+    source: str,
+) -> Explanation:
+    """The explanation of an image file, with the picture as the SDK keeps it.
+
+    Args:
+        task: What was classified.
+        probabilities: Of each label.
+        label: The decided one, which the map explains.
+        heatmap: float32 [7, 7].
+        file: The picture.
+        threshold: That the label was decided at; None for the most probable one.
+        model: Who answered.
+        version: Its version.
+        source: What the picture is called.
+    """
+    picture = open_grey(file)
+    size = picture.size
+    picture.thumbnail((MAX_PICTURE_SIDE, MAX_PICTURE_SIDE), Image.Resampling.LANCZOS)
+    named = dict(zip(task.labels, probabilities, strict=True))
+    result = Classification(task.name, label, named[label], named, threshold, model, version, source)
+    return Explanation(result, label, np.ascontiguousarray(heatmap), picture, size)
 
 
 def correlations(first: npt.NDArray[np.floating], second: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
+from . import resampling
 from .predictors import Predictor, predict
 
 Images = npt.NDArray[np.uint8]
@@ -61,9 +62,7 @@ def others_maps(maps: Maps, classes: npt.NDArray[np.int64], groups: Sequence[str
         of_class = np.flatnonzero(classes == index)
         for place, one in enumerate(of_class):
             before = np.roll(of_class, -place)[::-1]
-            others = [other for other in before if groups[other] != groups[one]]
-            if others:
-                swapped[one] = maps[others[0]]
+            swapped[one] = maps[next((other for other in before if groups[other] != groups[one]), one)]
     return swapped
 
 
@@ -100,12 +99,8 @@ def area(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def mean_with_interval(values: npt.NDArray[np.float64], groups: list[str], resamples: int = 1000) -> dict[str, Any]:
     """The mean and its 95 % interval by bootstrap over groups (patients)."""
-    names, numbers = np.unique(groups, return_inverse=True)
-    sums = np.bincount(numbers, weights=values, minlength=len(names))
-    counts = np.bincount(numbers, minlength=len(names))
-    draws = np.random.default_rng(0).integers(0, len(names), (resamples, len(names)))
-    means = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
-    return {"mean": float(values.mean()), "interval_95": [float(edge) for edge in np.quantile(means, (0.025, 0.975))]}
+    means = resampling.share(values, np.full(len(values), True), resampling.draw(groups, resamples))
+    return {"mean": float(values.mean()), "interval_95": resampling.interval(means)}
 
 
 def body(grey: Images) -> npt.NDArray[np.bool_]:

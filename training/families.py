@@ -71,7 +71,7 @@ def pairs(task: Task, classes: npt.NDArray[np.int64], entries: Sequence[Entry], 
     known = [name for name in dict.fromkeys(sorted(families, key=lambda name: (name == "adult", name))) if name]
     if len(known) < 2:
         return []
-    labels = range(len(task.labels)) if task.positive_index is None else [task.positive_index]
+    labels = resampling.scored_classes(task)
     found = []
     for label in labels:
         for first in known:

@@ -106,7 +106,6 @@ def has_begun(folder: Path) -> bool:
 
 def _check_same(run: Run, settings: Mapping[str, Any]) -> None:
     before = read_settings(run)
-    # Through JSON, so that tuples and lists compare alike.
     for key in ("task", "manifest_sha256"):
         if before[key] != settings[key]:
             raise _another(run, f"another {key} ({before[key]!r}, now {settings[key]!r})")

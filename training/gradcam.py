@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from densescan.tasks import CLASS_INDEX_NAME, HEATMAP_NAME, INPUT_NAME, OUTPUT_NAME
+from densescan.tasks import CLASS_INDEX_NAME, HEATMAP_NAME, INPUT_NAME, OUTPUT_NAME, PREDICTED
 
 from .network import HIDDEN, LOGITS, POOL
 
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     import keras
     import onnx
     import openvino
-
-PREDICTED = -1
-"""The `class_index` that asks for the most probable class."""
 
 FEATURES_NAME = "features"
 HIDDEN_NAME = "hidden"

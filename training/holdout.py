@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -70,4 +71,7 @@ def run(task: Task, data: Path | None, manifest: Path, family: str, target: Path
         what = "left out" if strict else left_in
         out.print(f"images of other families in its groups, {what}: {shared:,}", soft_wrap=True)
     tell("written: ", target)
-    out.print(f"next:    python -m training fit --task {task.name} --manifest {target} --out ...", soft_wrap=True)
+    out.print(
+        f"next:    python -m training fit --task {task.name} --manifest {shlex.quote(str(target))} --out ...",
+        soft_wrap=True,
+    )

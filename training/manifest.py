@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -124,6 +125,13 @@ def of_fold(entries: Iterable[Entry], fold: str) -> list[Entry]:
     """
     found = [entry for entry in entries if entry.fold == fold and not entry.duplicate_of]
     return [entry for entry in found if is_official(entry.path)] if fold == "official" else found
+
+
+def fold_counts(labels: Sequence[str], entries: Sequence[Entry]) -> list[tuple[str, list[int], int]]:
+    """Fold, its pictures of each class without duplicates, its groups; folds without any are left out."""
+    pictures = Counter((entry.fold, entry.label) for entry in used(entries))
+    groups = {fold: {entry.group for entry in entries if entry.fold == fold} for fold in FOLDS}
+    return [(fold, [pictures[fold, label] for label in labels], len(groups[fold])) for fold in FOLDS if groups[fold]]
 
 
 def used(entries: Sequence[Entry]) -> list[Entry]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,9 +29,9 @@ def auroc(task: Task, classes: Classes, probabilities: Probabilities) -> float:
     """
     if len(np.unique(classes)) < len(task.labels):
         return float("nan")
-    if task.positive_index is not None:
-        return float(metrics.roc_auc_score(classes == task.positive_index, probabilities[:, task.positive_index]))
-    each = [metrics.roc_auc_score(classes == index, probabilities[:, index]) for index in range(len(task.labels))]
+    each = [
+        metrics.roc_auc_score(classes == index, probabilities[:, index]) for index in resampling.scored_classes(task)
+    ]
     return float(np.mean(each))
 
 
@@ -188,7 +188,7 @@ def _areas(
     task: Task, classes: Classes, probabilities: Probabilities, weights: resampling.Weights
 ) -> dict[str, dict[str, resampling.Values]]:
     """AUROC and AUPRC under each resample: of the positive finding, or of each class against the rest."""
-    indices = range(len(task.labels)) if task.positive_index is None else [task.positive_index]
+    indices = resampling.scored_classes(task)
     return {
         task.labels[index]: {
             "auroc": resampling.auroc(classes == index, probabilities[:, index], weights),
@@ -251,7 +251,7 @@ def auprc(task: Task, classes: Classes, probabilities: Probabilities) -> float:
     """Average precision: of the positive finding, or the mean of one against the rest; NaN where a class is missing."""
     if len(np.unique(classes)) < len(task.labels):
         return float("nan")
-    indices = range(len(task.labels)) if task.positive_index is None else [task.positive_index]
+    indices = resampling.scored_classes(task)
     each = [metrics.average_precision_score(classes == index, probabilities[:, index]) for index in indices]
     return float(np.mean(each))
 
@@ -297,17 +297,3 @@ def _families(
 
 def _without_suffix(row: dict[str, float]) -> dict[str, float]:
     return {name.removesuffix("-score"): value for name, value in row.items()}
-
-
-def interval(
-    figure: Callable[[npt.NDArray[np.int64]], float], groups: Sequence[str], resamples: int = RESAMPLES
-) -> list[float]:
-    """95 % percentile bootstrap interval of `figure`, which takes the indices of the chosen images.
-
-    Whole groups are drawn with replacement, because images of one patient are alike
-    (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). The seed is fixed.
-    """
-    values = []
-    for weights in resampling.draw(groups, resamples):
-        values.append(figure(np.repeat(np.arange(len(weights)), weights.astype(np.int64))))
-    return resampling.interval(np.array(values))

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from densescan import Classification, Explanation, contact_sheet
+from densescan import Explanation, contact_sheet
 from densescan.tasks import Task
 
+from . import explainers
 from .metrics import decided, own_films
 
 if TYPE_CHECKING:
@@ -53,8 +54,6 @@ def sheet(task: Task, fold: Fold, data: Path, answers: Answers, count: int) -> I
     explainer = find_explainer(task, answers.path)
     if explainer is None:
         return _plain(task, fold, answers, chosen, calls, title)
-    from . import explainers
-
     maps = explainers.explain(explainer, fold.grey[chosen], calls[chosen])[1]
     rows = [
         _row(task, fold, data, answers, int(index), int(calls[index]), heatmap)
@@ -80,20 +79,19 @@ def _plain(
 def _row(
     task: Task, fold: Fold, data: Path, answers: Answers, index: int, call: int, heatmap: npt.NDArray[np.float32]
 ) -> Explanation:
-    from densescan.explanation import MAX_PICTURE_SIDE
-    from densescan.images import open_grey
-
-    entry, row = fold.entries[index], answers.probabilities[index].tolist()
-    picture = open_grey(data / entry.path)
-    size = picture.size
-    picture.thumbnail((MAX_PICTURE_SIDE, MAX_PICTURE_SIDE))
-    # The sheet writes the source below the picture, so the truth stands there too.
-    source = f"true class {entry.label}: {PurePath(entry.path).name}"
-    named = dict(zip(task.labels, row, strict=True))
-    label = task.labels[call]
-    threshold = answers.threshold if task.positive else None
-    result = Classification(task.name, label, named[label], named, threshold, answers.network, "", source)
-    return Explanation(result, label, np.ascontiguousarray(heatmap), picture, size)
+    entry = fold.entries[index]
+    return explainers.explained(
+        task,
+        answers.probabilities[index].tolist(),
+        task.labels[call],
+        heatmap,
+        data / entry.path,
+        threshold=answers.threshold if task.positive else None,
+        model=answers.network,
+        version="",
+        # The sheet writes the source below the picture, so the truth stands there too.
+        source=f"true class {entry.label}: {PurePath(entry.path).name}",
+    )
 
 
 def find_explainer(task: Task, path: Path | None) -> Explainer | None:

@@ -207,15 +207,3 @@ def set_trainable(model: keras.Model, trainable: Trainable) -> None:
     first = {"head": len(backbone.layers), "top_half": TOP_HALF_FROM, "all": 0}[trainable]
     for index, layer in enumerate(backbone.layers):
         layer.trainable = index >= first
-
-
-def trainable_parameters(model: keras.Model) -> int:
-    """Number of parameters that the optimiser changes."""
-    return sum(_size(weight) for weight in model.trainable_weights)
-
-
-def _size(weight: keras.Variable) -> int:
-    size = 1
-    for length in weight.shape:
-        size *= length
-    return size

@@ -80,8 +80,3 @@ def bounded(value: float | None, interval: Sequence[float] | None, digits: int =
     """A figure as text, with its interval in brackets where it has one; None is what is undefined, read from JSON."""
     text = f"{math.nan if value is None else value:.{digits}f}"
     return text if interval is None else text + " ({:.{d}f} to {:.{d}f})".format(*interval, d=digits)
-
-
-def escaped(text: str) -> str:
-    """Text as HTML."""
-    return html.escape(text)

@@ -21,7 +21,8 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from .metrics import Classes, Probabilities
+from . import resampling
+from .metrics import Classes, Probabilities, calibration_bins
 from .runs import write_aside
 
 if TYPE_CHECKING:
@@ -133,8 +134,7 @@ def precision_recall(
 
 def _lines(task: Task) -> list[tuple[int, tuple[str, Any]]]:
     """The classes that have a curve, each with its colour and dashes."""
-    indices = range(len(task.labels)) if task.positive_index is None else [task.positive_index]
-    return list(zip(indices, LINES, strict=False))
+    return list(zip(resampling.scored_classes(task), LINES, strict=False))
 
 
 def _named(task: Task, figures: dict[str, Any], index: int, area: str) -> str:
@@ -195,7 +195,7 @@ def as_image(figure: Figure) -> Image.Image:
 def reliability(classes: Classes, probabilities: Probabilities, error: float, title: str, bins: int = 10) -> Figure:
     """How often the most probable class is right, by the probability that was given for it, with Wilson's intervals."""
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == classes
-    places = np.minimum((confidence * bins).astype(int), bins - 1)
+    places = calibration_bins(confidence, bins)
     present = np.unique(places)
     least = 1 / probabilities.shape[1]  # the most probable of k classes has at least this
     with plt.rc_context(STYLE):

@@ -56,9 +56,12 @@ def saved_model(path: Path) -> Predictor:
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(path))
-    serve = loaded.signatures["serving_default"]
-    # The closure keeps `loaded` alive; a signature alone would lose its variables.
-    return lambda images: np.asarray((loaded, serve)[1](**{INPUT_NAME: tf.constant(images)})[OUTPUT_NAME])
+
+    def run(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        # By `loaded`, which must live on: a signature alone loses its variables.
+        return np.asarray(loaded.signatures["serving_default"](**{INPUT_NAME: tf.constant(images)})[OUTPUT_NAME])
+
+    return run
 
 
 def onnx_file(path: Path) -> Predictor:

@@ -13,12 +13,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from densescan.tasks import Task
+
 Weights = npt.NDArray[np.float64]
 Values = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 GROUPS = "patients (of MRI slices, which name none: over groups of nearly equal ones)"
 """What is drawn for the intervals, in words. Slices of one patient then count as independent: theirs are too narrow."""
+
+
+def scored_classes(task: Task) -> Sequence[int]:
+    """The classes that curves and areas are of: the positive finding, or each against the rest."""
+    return range(len(task.labels)) if task.positive_index is None else [task.positive_index]
 
 
 def draw(groups: Sequence[str], resamples: int, seed: int = 0) -> Weights:

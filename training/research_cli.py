@@ -9,9 +9,8 @@ import typer
 
 from densescan.tasks import get_task
 
-from .cli import DataOption, ManifestOption, TaskOption
+from .cli import DataOption, ManifestOption, TaskOption, app
 from .console import out, tell
-from .explain_cli import app, main
 from .runs import to_json
 
 
@@ -175,6 +174,3 @@ def compare(
         out.print(comparison_table.table(compared))
     if record is not None and not as_json:
         tell("recorded: ", record)
-
-
-__all__ = ["app", "main"]

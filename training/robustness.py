@@ -188,7 +188,7 @@ def _areas(
     task: Task, corrupted: npt.NDArray[np.float32], classes: Classes, weights: resampling.Weights
 ) -> npt.NDArray[np.float64]:
     """AUROC (of the finding, or the mean of one against the rest) of each form: float64 [c, s, r]."""
-    labels = range(len(task.labels)) if task.positive_index is None else [task.positive_index]
+    labels = resampling.scored_classes(task)
     kinds, severities = corrupted.shape[:2]
     areas = np.empty((kinds, severities, len(weights)))
     for kind in range(kinds):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,7 +105,7 @@ def _each(row: dict[str, Any]) -> str:
         areas = [f"{area:.3f}" for area in values["auroc"]]
         rows.append([_title(name), *accuracy, *areas])
     head = ["", *(f"accuracy, {name}" for name in SEVERITIES), *(f"AUROC, {name}" for name in SEVERITIES)]
-    return f"<h2>{pages.escaped(row['network'])}</h2>" + pages.table(head, rows)
+    return f"<h2>{html.escape(row['network'])}</h2>" + pages.table(head, rows)
 
 
 def heat_map(figures: dict[str, Any], what: str, title: str) -> Figure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from densescan.tasks import Task
 from . import layouts, leakage, near_duplicates, splits
 from .commands import default_manifest
 from .console import err, out, progress, tell
-from .manifest import FOLDS, Entry, ManifestError, read_manifest, used, write_manifest
+from .manifest import Entry, ManifestError, fold_counts, read_manifest, used, write_manifest
 
 LARGE_GROUP = 0.1
 """Share of all pictures from which one group is worth a warning."""
@@ -79,8 +80,9 @@ def split(
         with progress("drawing the audit", len(found.paths())) as done:
             page = audit_page.write_audit(target, found, data, done)
         tell("audit:   ", page)
-    named = "" if target == default_manifest(task) else f" --manifest {target}"
-    out.print(f"next:    python -m training fit --task {task.name} --data {data}{named}", soft_wrap=True)
+    named = [] if target == default_manifest(task) else ["--manifest", str(target)]
+    where = shlex.join(["--data", str(data), *named])
+    out.print(f"next:    python -m training fit --task {task.name} {where}", soft_wrap=True)
 
 
 def _parse_ratios(text: str) -> tuple[float, float, float]:
@@ -94,16 +96,12 @@ def _parse_ratios(text: str) -> tuple[float, float, float]:
 
 
 def _show_split(task: Task, entries: Sequence[Entry], report: splits.SplitReport, near: float) -> None:
-    unique = Counter((entry.fold, entry.label) for entry in used(entries))
-    groups = {fold: {entry.group for entry in entries if entry.fold == fold} for fold in FOLDS}
     table = Table(title=f"{task.title}: pictures without duplicates", title_justify="left")
     table.add_column("fold")
     for label in (*task.labels, "all", "groups"):
         table.add_column(label, justify="right")
-    for fold in FOLDS:
-        if groups[fold]:
-            counts = [unique[fold, label] for label in task.labels]
-            table.add_row(fold, *(f"{count:,}" for count in (*counts, sum(counts), len(groups[fold]))))
+    for fold, counts, groups in fold_counts(task.labels, entries):
+        table.add_row(fold, *(f"{count:,}" for count in (*counts, sum(counts), groups)))
     out.print(table)
     out.print(f"duplicates (equal pixels), kept in their first copy's fold and not used: {report.duplicates:,}")
     out.print(_near(entries, report) if near < 1 else "nearly equal: not looked for, with --near 1", soft_wrap=True)

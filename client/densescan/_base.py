@@ -30,19 +30,20 @@ class ClientBase:
             whose server was starting; by default 2, with growing pauses.
         retry_overloaded: Send again, too, what a full queue refused; by default that is an
             `Overloaded` at once.
-        hold_back: Where the server's queue stays full, refuse most of what it would refuse as
-            `Overloaded` without sending it, before the picture is read; those of `classify_many`
-            and `explain_many` wait instead. By default yes. With `retry_overloaded` the pauses do
-            that.
+        hold_back: Throttle the client: while the server's queue stays full, fail most requests as
+            `Overloaded` before the picture is read or sent; those of `classify_many` and
+            `explain_many` wait instead. By default on. Without effect with `retry_overloaded`,
+            whose pauses slow the client down already.
         tls: Encrypt; by default if one of the following is given.
-        ca_certificate: PEM file of the authority that the server's certificate is checked by; by
-            default those that gRPC brings along.
-        client_certificate: PEM file that the client proves itself with, for mutual TLS.
+        ca_certificate: PEM file of the certificate authorities that the server's certificate is
+            verified with; by default the root certificates that come with gRPC.
+        client_certificate: PEM file of the client's certificate, for mutual TLS.
         client_key: PEM file of its private key.
         server_name: The name in the server's certificate, if it is not the one in `url`.
-        metadata: What goes with each request, such as ``{"authorization": "Bearer ..."}``, or a
-            function that answers it and is asked anew for each request; a call may add its own.
-        keepalive_s: Seconds of silence under a request after which the connection is probed; by
+        metadata: gRPC metadata that is sent with every request, such as
+            ``{"authorization": "Bearer ..."}``, or a function that returns it and is called for
+            each request; a call may add its own.
+        keepalive_s: Seconds between gRPC's keepalive pings while a request is under way; by
             default 30.
         max_pixels: Refuse larger pictures before decoding them; by default 50 million.
         max_file_bytes: Refuse longer files before decoding them; by default 64 MiB.

@@ -46,5 +46,5 @@ _LAST = ("threshold", "model", "model_version", "elapsed_ms", "warnings", "error
 def _line(values: list[object]) -> str:
     text = io.StringIO()
     # What ends a line is what is quoted within one.
-    csv.writer(text, lineterminator="\r\n").writerow(["" if value is None else value for value in values])
+    csv.writer(text, lineterminator="\r\n").writerow(values)
     return text.getvalue().removesuffix("\r\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from enum import Enum, IntEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -258,7 +259,8 @@ def _classify(
     raise typer.Exit(_exit_code(rows))
 
 
-def _print(task: Task, rows: list[Row]) -> None:
+def _print(task: Task, rows: list[Row], notes: Iterable[str] = ()) -> None:
+    """A table for people, with notes below it; what failed or is to be known goes to stderr."""
     errors = make_console(stderr=True)
     for line in failure_lines(rows):
         errors.print(line, style="red", markup=False)
@@ -267,6 +269,8 @@ def _print(task: Task, rows: list[Row]) -> None:
         print_classifications(console, task, rows)
         for line in warning_lines(rows):
             errors.print(line, style="yellow", markup=False)
+        for note in notes:
+            console.print(note, markup=False, soft_wrap=True)
         console.print(RESEARCH_ONLY, style="dim")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Any, Final
 
+from ._intact import markers
 from ._jpeg2000 import START
 from .errors import InvalidImage
 
@@ -50,22 +51,16 @@ def frame_size(codestream: bytes) -> tuple[int, int] | None:
             return right - left, bottom - top
         if codestream.startswith(_JPEG_START):
             return _jpeg_size(codestream)
-    except (struct.error, IndexError):
+    except struct.error:
         return None
     return None
 
 
 def _jpeg_size(codestream: bytes) -> tuple[int, int] | None:
-    at = 2
-    while codestream[at] == 0xFF:
-        marker = codestream[at + 1]
-        if marker == 0xFF:  # a fill byte
-            at += 1
-            continue
+    for marker, segment in markers(codestream):
         if marker in _FRAME_MARKERS:
-            height, width = struct.unpack(">HH", codestream[at + 5 : at + 9])
+            height, width = struct.unpack(">HH", codestream[segment + 3 : segment + 7])
             return width, height
-        at += 2 + int(struct.unpack(">H", codestream[at + 2 : at + 4])[0])
     return None
 
 

@@ -22,16 +22,17 @@ from ._commands import (
     Url,
     _client,
     _exit_code,
+    _print,
     app,
     by_task,
 )
 from ._figures import contact_sheet
 from ._settings import DEFAULT_TIMEOUT_S
-from .cli_tables import Row, failure_lines, make_console, print_classifications, warning_lines
+from .cli_tables import Row, make_console
 from .colormaps import COLORMAPS, DEFAULT_COLORMAP
 from .explanation import Explanation, save_image
 from .overlay import DEFAULT_ALPHA
-from .tasks import MRI, RESEARCH_ONLY, XRAY, Task
+from .tasks import MRI, XRAY, Task
 
 SHEET_ROWS = 10
 """Pictures on one contact sheet; more make further sheets."""
@@ -159,7 +160,7 @@ class Sheets:
         return f"{name}.png"
 
     def _next_sheet(self) -> Path:
-        names = (f"contact-sheet{'' if number == 1 else -number}.png" for number in self._numbers)
+        names = ("contact-sheet.png" if number == 1 else f"contact-sheet-{number}.png" for number in self._numbers)
         return self.folder / next(name for name in names if not self._is_spared(name))
 
     def _is_spared(self, name: str) -> bool:
@@ -209,7 +210,7 @@ def _explain(
     with _writing(sheets):
         sheets.finish()
     if not as_json:
-        _tell(task, rows, sheets)
+        _print(task, rows, [f"all at a glance: {path}" for path in sheets.sheets])
     tell_untried(len(rows), pictures, screen)
     raise typer.Exit(_exit_code(rows))
 
@@ -221,20 +222,3 @@ def _writing(sheets: Sheets) -> Iterator[None]:
     except OSError as error:
         make_console(stderr=True).print(f"cannot write to {sheets.folder}: {error}", style="red", markup=False)
         raise typer.Exit(Exit.USAGE) from error
-
-
-def _tell(task: Task, rows: list[Row], sheets: Sheets) -> None:
-    errors = make_console(stderr=True)
-    for line in failure_lines(rows):
-        errors.print(line, style="red", markup=False)
-    if sheets.sheets:
-        console = make_console()
-        print_classifications(console, task, rows)
-        for line in warning_lines(rows):
-            errors.print(line, style="yellow", markup=False)
-        for path in sheets.sheets:
-            console.print(f"all at a glance: {path}", markup=False, soft_wrap=True)
-        console.print(RESEARCH_ONLY, style="dim")
-
-
-__all__ = ["app"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,19 +12,14 @@ from PIL import Image
 
 from ._encoded import decodes_otherwise
 from ._options import Options
-from ._protocol import Job, LoadedImage, parse_classification
+from ._protocol import TOLERANCE, Job, LoadedImage, bad_answer, parse_classification, read_output
 from .dicom import is_dataset
-from .errors import InferenceFailed, InvalidImage
+from .errors import InvalidImage
 from .explanation import MAX_PICTURE_SIDE, Explanation
 from .images import ImageSource, describe, open_picture, read_bytes
 from .preprocessing import DETAIL, fit, replicate
 from .results import Classification
-from .tasks import CLASS_INDEX_NAME, HEATMAP_NAME, HEATMAP_SHAPE, IMAGE_SHAPE, INPUT_NAME, OUTPUT_NAME, Task
-
-PREDICTED = -1
-"""The class index that asks for the most probable label."""
-
-_TOLERANCE = 0.01  # of FP16
+from .tasks import CLASS_INDEX_NAME, HEATMAP_NAME, HEATMAP_SHAPE, IMAGE_SHAPE, INPUT_NAME, OUTPUT_NAME, PREDICTED, Task
 
 _BYTES = (bytes, bytearray, memoryview)
 
@@ -106,11 +100,9 @@ def load(image: ImageSource, options: Options) -> ExplainedImage:
 
 
 def _bounded(image: Image.Image) -> Image.Image:
-    if max(image.size) <= MAX_PICTURE_SIDE:
-        return image.copy()  # the caller's own may change
-    reduced = image.copy()
-    reduced.thumbnail((MAX_PICTURE_SIDE, MAX_PICTURE_SIDE), Image.Resampling.LANCZOS)
-    return reduced
+    bounded = image.copy()  # the caller's own may change
+    bounded.thumbnail((MAX_PICTURE_SIDE, MAX_PICTURE_SIDE), Image.Resampling.LANCZOS)
+    return bounded
 
 
 def infer_arguments(question: Question, image: ExplainedImage) -> dict[str, Any]:
@@ -118,19 +110,16 @@ def infer_arguments(question: Question, image: ExplainedImage) -> dict[str, Any]
     from tritonclient.grpc import InferInput, InferRequestedOutput
 
     task = question.job.task
-    pixels = InferInput(INPUT_NAME, [1, *IMAGE_SHAPE], "UINT8")  # type: ignore[no-untyped-call]
-    pixels.set_data_from_numpy(image.loaded.pixels[np.newaxis])  # type: ignore[no-untyped-call]
+    pixels = InferInput(INPUT_NAME, [1, *IMAGE_SHAPE], "UINT8")
+    pixels.set_data_from_numpy(image.loaded.pixels[np.newaxis])
     number = PREDICTED if question.target is None else task.labels.index(question.target)
-    index = InferInput(CLASS_INDEX_NAME, [1, 1], "INT32")  # type: ignore[no-untyped-call]
-    index.set_data_from_numpy(np.array([[number]], np.int32))  # type: ignore[no-untyped-call]
+    index = InferInput(CLASS_INDEX_NAME, [1, 1], "INT32")
+    index.set_data_from_numpy(np.array([[number]], np.int32))
     return {
         "model_name": task.gradcam,
         "model_version": question.job.model_version,
         "inputs": [pixels, index],
-        "outputs": [
-            InferRequestedOutput(name)  # type: ignore[no-untyped-call]
-            for name in (OUTPUT_NAME, HEATMAP_NAME)
-        ],
+        "outputs": [InferRequestedOutput(name) for name in (OUTPUT_NAME, HEATMAP_NAME)],
     }
 
 
@@ -138,10 +127,14 @@ def parse_decision(
     question: Question, image: ExplainedImage, result: Any, *, operating_point: float | None, elapsed_ms: float
 ) -> Classification:
     """The classification in an ``InferResult``; arguments and errors as in `parse_classification`."""
-    classification = parse_classification(
-        question.job, image.loaded, result, operating_point=operating_point, elapsed_ms=elapsed_ms
+    return parse_classification(
+        question.job,
+        image.loaded,
+        result,
+        operating_point=operating_point,
+        elapsed_ms=elapsed_ms,
+        model=question.job.task.gradcam,
     )
-    return replace(classification, model=question.job.task.gradcam)
 
 
 def parse_explanation(
@@ -155,7 +148,7 @@ def parse_explanation(
     return Explanation(
         classification=classification,
         target=question.target or classification.label,
-        heatmap=parse_heatmap(question.job.task, result),
+        heatmap=parse_heatmap(question.job.task.gradcam, result),
         picture=image.picture,
         size=image.size,
     )
@@ -165,32 +158,14 @@ _ROUNDING = 1e-6
 """A map's peak, scaled to 1 by the network, may come out this much lower."""
 
 
-def parse_heatmap(task: Task, result: Any) -> npt.NDArray[np.float32]:
+def parse_heatmap(model: str, result: Any) -> npt.NDArray[np.float32]:
     """The map in an ``InferResult`` of one picture: float32 [7, 7] in 0..1, read-only."""
-    try:
-        answer = result.as_numpy(HEATMAP_NAME)
-    except ValueError as error:  # fewer bytes than the shape announces
-        raise _bad_map(task, f"{HEATMAP_NAME!r} is damaged: {error}") from error
-    if answer is None:
-        raise _bad_map(task, f"no output named {HEATMAP_NAME!r}")
-    if answer.dtype != np.float32 or answer.shape != (1, *HEATMAP_SHAPE):
-        raise _bad_map(task, f"{answer.dtype} {_shape(answer.shape)}; expected float32 {_shape((1, *HEATMAP_SHAPE))}")
-    if not (answer.min() >= -_TOLERANCE and answer.max() <= 1 + _TOLERANCE):  # false for NaN, too
-        raise _bad_map(task, f"a map with values from {answer.min()} to {answer.max()}")
-    heatmap: npt.NDArray[np.float32] = np.clip(answer[0], 0.0, 1.0)
+    answer = read_output(result, HEATMAP_NAME, HEATMAP_SHAPE, model)
+    if not (answer.min() >= -TOLERANCE and answer.max() <= 1 + TOLERANCE):  # false for NaN, too
+        raise bad_answer(model, f"a map with values from {answer.min()} to {answer.max()}")
+    heatmap: npt.NDArray[np.float32] = np.clip(answer, 0.0, 1.0)
     peak = heatmap.max()
     if 1 - _ROUNDING < peak < 1:  # OpenVINO divides by multiplying with the reciprocal
         heatmap /= peak
     heatmap.flags.writeable = False
     return heatmap
-
-
-def _shape(shape: Sequence[int]) -> str:
-    return str(list(shape))
-
-
-def _bad_map(task: Task, what: str) -> InferenceFailed:
-    return InferenceFailed(
-        f"{task.gradcam} answered something else than densescan expects: {what}. "
-        "Check that the server's model repository and this package are of the same release."
-    )

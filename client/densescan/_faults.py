@@ -75,9 +75,8 @@ def _is_transient(error: DensescanError, code: str, text: str) -> bool:
 
 def _translate(code: str, details: str, call: Call) -> DensescanError:
     text = details.lower()
-    if code in ("UNAVAILABLE", "INVALID_ARGUMENT", "NOT_FOUND") and any(part in text for part in _NO_MODEL):
-        return _model_not_found(details, call)
-    if code == "NOT_FOUND":
+    may_be_missing = code in ("UNAVAILABLE", "INVALID_ARGUMENT") and any(part in text for part in _NO_MODEL)
+    if code == "NOT_FOUND" or may_be_missing:
         return _model_not_found(details, call)
     if code == "RESOURCE_EXHAUSTED" and "larger than max" in text:  # gRPC's own words, and the gateway's
         return InferenceFailed(

@@ -19,7 +19,7 @@ _PNG_END: Final = b"IEND"
 # Frame headers of arithmetic coding: sequential, progressive, and both of them lossless or differential.
 _ARITHMETIC: Final = frozenset({0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 
-_FILLING: Final = re.compile(b"\xff+")
+_MARKER: Final = re.compile(rb"\xff+([^\xff])")  # with any fill bytes before it
 
 # Every scan of a progressive JPEG passes over the whole picture; encoders make about ten.
 _USUAL_SCANS: Final = 12
@@ -37,7 +37,7 @@ _NOISE: Final = bytes((37 * i * i + 11 * i + 90) % 251 for i in range(512))
 
 
 class Damaged(ValueError):
-    """The file is damaged in a way that its decoder would pass over."""
+    """The file is refused: its decoder would pass over damage, be busy for minutes, or leave it unchecked."""
 
 
 def check_before_decoding(data: bytes, pixels: int) -> None:
@@ -72,7 +72,7 @@ def check_before_decoding(data: bytes, pixels: int) -> None:
 
 def _is_arithmetic(data: bytes) -> bool:
     """Whether the first frame's header says so."""
-    for marker in _markers(data):
+    for marker, _ in markers(data):
         if marker in _ARITHMETIC:
             return True
         if marker == _SCAN[1]:
@@ -82,19 +82,20 @@ def _is_arithmetic(data: bytes) -> bool:
 
 def _count_scans(data: bytes) -> int:
     """How many scans the first picture of the file has; of too many, not all are counted."""
-    scans = (marker for marker in _markers(data) if marker == _SCAN[1])
+    scans = (marker for marker, _ in markers(data) if marker == _SCAN[1])
     return sum(1 for _ in itertools.islice(scans, _MAX_SCANS + 1))
 
 
-def _markers(data: bytes) -> Iterator[int]:
-    """The markers of the first picture of a JPEG file up to its end; walks past what segments and scans hold."""
+def markers(data: bytes) -> Iterator[tuple[int, int]]:
+    """The markers of the first picture of a JPEG file up to its end, each with the place where its segment begins.
+
+    It walks past what segments and scans hold.
+    """
     place = 2
-    while place + 4 <= len(data) and data[place] == 0xFF and (marker := data[place + 1]) != _END[1]:
-        if marker == 0xFF:  # bytes that fill up before a marker are 0xff too
-            place = _FILLING.match(data, place).end() - 1  # type: ignore[union-attr]
-            continue
-        yield marker
-        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    while (found := _MARKER.match(data, place)) and (marker := found[1][0]) != _END[1]:
+        segment = found.end()
+        yield marker, segment
+        place = segment + int.from_bytes(data[segment : segment + 2], "big")
         if marker == _SCAN[1]:
             behind = _BEHIND_A_SCAN.search(data, place)
             place = behind.start() if behind else len(data)

@@ -12,8 +12,8 @@ from .errors import ClientClosed, DensescanError
 from .images import describe
 
 AHEAD: Final = 3
-"""How many times `in_flight` the items are that wait for their turn: while a slow one holds up the results of those
-behind it, the threads go on. What waits is an item and its result, and no decoded picture."""
+"""How far items are taken ahead of the result that is handed out, as a multiple of `in_flight`, so that one slow item
+does not leave the threads idle (head-of-line blocking). Only items and results are held, no decoded pictures."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -37,16 +37,14 @@ def run_many(
     Raises:
         ValueError: `in_flight` is below 1; at the call, not at the first item.
     """
-    if check_in_flight(in_flight) and ordered:
-        return _in_order(work, items, in_flight)
-    return _as_completed(work, items, in_flight)
+    check_in_flight(in_flight)
+    return (_in_order if ordered else _as_completed)(work, items, in_flight)
 
 
-def check_in_flight(in_flight: int) -> int:
-    """`in_flight` if it is 1 or more, else ValueError."""
+def check_in_flight(in_flight: int) -> None:
+    """ValueError unless `in_flight` is 1 or more."""
     if in_flight < 1:
         raise ValueError(f"in_flight is {in_flight}; expected 1 or more")
-    return in_flight
 
 
 def spoils_only(error: DensescanError, item: object) -> DensescanError:
@@ -71,8 +69,8 @@ def _in_order(
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-        for error in errors:
-            raise error
+        if errors:
+            raise errors[0]
     finally:
         # The caller may stop early: what has not begun is dropped, what has ends by its deadline.
         pool.shutdown(wait=False, cancel_futures=True)
@@ -95,8 +93,8 @@ def _as_completed(
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 yield future.result()
-        for error in errors:
-            raise error
+        if errors:
+            raise errors[0]
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 

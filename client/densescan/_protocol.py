@@ -18,7 +18,7 @@ from .status import ModelStatus, ServerStatus
 from .tasks import IMAGE_SHAPE, IMAGE_SIZE, INPUT_NAME, OPERATING_POINT_PARAMETER, OUTPUT_NAME, Task, get_task
 
 # Networks in int8 and FP16 round: their probabilities leave 0 to 1, and their sum 1, by this much.
-_TOLERANCE = 0.01
+TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,13 @@ def infer_arguments(job: Job, image: LoadedImage) -> dict[str, Any]:
     """Keyword arguments of ``InferenceServerClient.infer``."""
     from tritonclient.grpc import InferInput, InferRequestedOutput
 
-    tensor = InferInput(INPUT_NAME, [1, *IMAGE_SHAPE], "UINT8")  # type: ignore[no-untyped-call]
-    tensor.set_data_from_numpy(image.pixels[np.newaxis])  # type: ignore[no-untyped-call]
+    tensor = InferInput(INPUT_NAME, [1, *IMAGE_SHAPE], "UINT8")
+    tensor.set_data_from_numpy(image.pixels[np.newaxis])
     return {
         "model_name": job.task.classifier,
         "model_version": job.model_version,
         "inputs": [tensor],
-        "outputs": [InferRequestedOutput(OUTPUT_NAME)],  # type: ignore[no-untyped-call]
+        "outputs": [InferRequestedOutput(OUTPUT_NAME)],
     }
 
 
@@ -101,7 +101,13 @@ def answered_version(result: Any) -> str:
 
 
 def parse_classification(
-    job: Job, image: LoadedImage, result: Any, *, operating_point: float | None, elapsed_ms: float
+    job: Job,
+    image: LoadedImage,
+    result: Any,
+    *,
+    operating_point: float | None,
+    elapsed_ms: float,
+    model: str | None = None,
 ) -> Classification:
     """An ``InferResult`` as a `Classification`.
 
@@ -111,12 +117,13 @@ def parse_classification(
         result: What came back.
         operating_point: The model's own threshold, used unless the job has one.
         elapsed_ms: Duration of the request, in milliseconds.
+        model: Who answered; by default the task's classifier.
 
     Raises:
         InferenceFailed: The answer is not a probability for each label.
     """
-    task, model = job.task, job.task.classifier
-    probabilities = dict(zip(task.labels, parse_probabilities(task, result), strict=True))
+    task, model = job.task, model or job.task.classifier
+    probabilities = dict(zip(task.labels, parse_probabilities(task, model, result), strict=True))
     threshold = operating_point if job.threshold is None else job.threshold
     label = decide(task, probabilities, threshold)
     return Classification(
@@ -133,25 +140,34 @@ def parse_classification(
     )
 
 
-def parse_probabilities(task: Task, result: Any) -> list[float]:
+def parse_probabilities(task: Task, model: str, result: Any) -> list[float]:
     """The probabilities in an ``InferResult`` of one picture, in the order of the labels."""
-    try:
-        answer = result.as_numpy(OUTPUT_NAME)
-    except ValueError as error:  # fewer bytes than the shape announces
-        raise _bad_answer(task, f"{OUTPUT_NAME!r} is damaged: {error}") from error
-    if answer is None:
-        raise _bad_answer(task, f"no output named {OUTPUT_NAME!r}")
-    expected = (1, len(task.labels))
-    if answer.dtype != np.float32 or answer.shape != expected:
-        raise _bad_answer(task, f"{answer.dtype} {list(answer.shape)}; expected float32 {list(expected)}")
-    values: list[float] = answer[0].tolist()
-    in_range = all(-_TOLERANCE <= value <= 1 + _TOLERANCE for value in values)  # false for NaN, too
-    if not in_range or abs(sum(values) - 1) > _TOLERANCE:
-        raise _bad_answer(task, f"{values} are no probabilities")
+    values: list[float] = read_output(result, OUTPUT_NAME, (len(task.labels),), model).tolist()
+    in_range = all(-TOLERANCE <= value <= 1 + TOLERANCE for value in values)  # false for NaN, too
+    if not in_range or abs(sum(values) - 1) > TOLERANCE:
+        raise bad_answer(model, f"{values} are no probabilities")
     return [min(max(value, 0.0), 1.0) for value in values]
 
 
-def parse_operating_point(task: Task, response: Any) -> float:
+def read_output(result: Any, name: str, shape: tuple[int, ...], model: str) -> npt.NDArray[np.float32]:
+    """One float32 output of an ``InferResult`` of one picture, without the batch dimension.
+
+    Raises:
+        InferenceFailed: It is not there, or of another kind.
+    """
+    try:
+        answer = result.as_numpy(name)
+    except ValueError as error:  # fewer bytes than the shape announces
+        raise bad_answer(model, f"{name!r} is damaged: {error}") from error
+    if answer is None:
+        raise bad_answer(model, f"no output named {name!r}")
+    if answer.dtype != np.float32 or answer.shape != (1, *shape):
+        raise bad_answer(model, f"{answer.dtype} {list(answer.shape)}; expected float32 {[1, *shape]}")
+    picture: npt.NDArray[np.float32] = answer[0]
+    return picture
+
+
+def parse_operating_point(model: str, response: Any) -> float:
     """The threshold in a ``ModelConfigResponse``; 0.5 if the config names none.
 
     Raises:
@@ -164,9 +180,9 @@ def parse_operating_point(task: Task, response: Any) -> float:
     try:
         value = float(text)
     except ValueError as error:
-        raise _bad_answer(task, f"the {OPERATING_POINT_PARAMETER} in its config is {text!r}") from error
+        raise bad_answer(model, f"the {OPERATING_POINT_PARAMETER} in its config is {text!r}") from error
     if not 0.0 <= value <= 1.0:
-        raise _bad_answer(task, f"the {OPERATING_POINT_PARAMETER} in its config is {text!r}, no probability")
+        raise bad_answer(model, f"the {OPERATING_POINT_PARAMETER} in its config is {text!r}, no probability")
     return value
 
 
@@ -177,8 +193,9 @@ def parse_status(url: str, *, live: bool, ready: bool, metadata: Any, index: Any
     return ServerStatus(url, metadata.name, metadata.version, live, ready, tuple(models))
 
 
-def _bad_answer(task: Task, what: str) -> InferenceFailed:
+def bad_answer(model: str, what: str) -> InferenceFailed:
+    """The error for an answer of a model that cannot be used, with what is wrong about it."""
     return InferenceFailed(
-        f"{task.classifier} answered something else than densescan expects: {what}. "
+        f"{model} answered something else than densescan expects: {what}. "
         "Check that the server's model repository and this package are of the same release."
     )

@@ -13,8 +13,8 @@ from .errors import DensescanError, Overloaded
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 2.0
 
-# A client may send again ten times at once, or as often as a single request may be, and later once
-# for every ten that are answered: a server that is down is not met by a multiple of its load.
+# A token bucket: ten retries at once, or as many as a single request may have, and later one for every ten answers,
+# so that retries cannot multiply the load of a server that is failing.
 _BUDGET: Final = 10.0
 _EARNED: Final = 0.1
 

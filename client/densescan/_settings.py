@@ -19,8 +19,7 @@ CHANNEL_OPTIONS: Final[list[tuple[str, int]]] = [
     # A request is 150 kB and an answer below 1 kB: nothing near these limits is ours.
     ("grpc.max_send_message_length", 16 * 2**20),
     ("grpc.max_receive_message_length", 16 * 2**20),
-    # A peer that vanished without closing is noticed after 40 s of unanswered calls.
-    ("grpc.keepalive_time_ms", 30_000),
+    # A ping without an answer for so long: the peer has vanished without closing.
     ("grpc.keepalive_timeout_ms", 10_000),
     # gRPC would wait up to 2 minutes before it looks again for a server that was restarted.
     ("grpc.initial_reconnect_backoff_ms", 200),

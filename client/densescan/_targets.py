@@ -40,7 +40,7 @@ def credentials(options: Options) -> Any:
         return None
     import grpc
 
-    return grpc.ssl_channel_credentials(  # type: ignore[no-untyped-call]
+    return grpc.ssl_channel_credentials(
         root_certificates=_read("ca_certificate", options.ca_certificate),
         private_key=_read("client_key", options.client_key),
         certificate_chain=_read("client_certificate", options.client_certificate),

@@ -1,10 +1,10 @@
 """Hold back requests that a full queue would refuse anyway. No I/O: both clients ask before they do any work.
 
-A request that is refused costs the server almost what taking it in does, and its caller more. Where far more is asked
-than can be answered, that takes cores from the requests that are answered. So being refused is paid for out of a
-budget, which answers refill: not much more is sent than is answered, enough to keep the server's queue full and to
-notice at once when there is room in it. (Other clients do it by chance, from the share that was lately refused: Beyer
-et al., Site Reliability Engineering, 2016, chapter 21. That is as good while it lasts, and slow to end.)
+Refusing a request costs the server almost as much as accepting it, so that under overload refusals take cores from
+requests that could be answered. Hence a token bucket for each model: every `Overloaded` takes a token, answers and time
+bring them back, and while it is empty most requests fail here, unsent. Enough are still sent to keep the server's queue
+full, and to notice at once when there is room in it. (Other clients do it by chance, from the share that was lately
+refused: Beyer et al., Site Reliability Engineering, 2016, chapter 21. That is as good while it lasts, and slow to end.)
 """
 
 from __future__ import annotations

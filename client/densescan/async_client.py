@@ -34,10 +34,10 @@ class AsyncClient(ClientBase):
     """Calls the classifiers of one Triton server from an event loop.
 
     It behaves as `densescan.Client` in everything: options, results, errors, deadlines and retries.
-    Pictures are decoded in the loop's default executor, so that the loop stays free; an iterator
-    that is given to `classify_many` or `explain_many`, such as `densescan.frames`, is advanced there,
-    too. A client belongs to the event loop that its first request runs in. Cancelling a call cancels
-    the request.
+    Pictures are decoded in the loop's default executor, so that the loop stays free. A plain
+    iterator that is given to `classify_many` or `explain_many`, such as `densescan.frames`, is
+    advanced in a thread of its own. A client belongs to the event loop that its first request runs
+    in. Cancelling a call cancels the request.
 
     Example:
         ```python
@@ -270,9 +270,7 @@ class AsyncClient(ClientBase):
         log.debug("%s answered in %.1f ms", job.model, elapsed_ms)
         point = None
         if job.needs_operating_point:
-            point = await self._operating_point(
-                job.task, job.task.classifier, _protocol.answered_version(result), deadline
-            )
+            point = await self._operating_point(job.task.classifier, _protocol.answered_version(result), deadline)
         return _protocol.parse_classification(job, loaded, result, operating_point=point, elapsed_ms=elapsed_ms)
 
     async def _explain(
@@ -292,21 +290,19 @@ class AsyncClient(ClientBase):
         log.debug("%s answered in %.1f ms", question.model, elapsed_ms)
         point = None
         if question.job.needs_operating_point:
-            point = await self._operating_point(
-                question.job.task, question.job.task.gradcam, _protocol.answered_version(result), deadline
-            )
+            point = await self._operating_point(question.job.task.gradcam, _protocol.answered_version(result), deadline)
         decision = _explaining.parse_decision(question, loaded, result, operating_point=point, elapsed_ms=elapsed_ms)
         further = question.follow_up(decision)
         if further is not None:
             result = await self._call("infer", deadline, further.model, **_explaining.infer_arguments(further, loaded))
         return _explaining.parse_explanation(question, loaded, result, decision)
 
-    async def _operating_point(self, task: Task, model: str, version: str, deadline: Deadline) -> float:
+    async def _operating_point(self, model: str, version: str, deadline: Deadline) -> float:
         """The threshold of one version of a model; a new version may bring a new one."""
         key = (model, version)
         if key not in self._operating_points:
             response = await self._call("get_model_config", deadline, model, model_name=model, model_version=version)
-            self._operating_points[key] = _protocol.parse_operating_point(task, response)
+            self._operating_points[key] = _protocol.parse_operating_point(model, response)
         return self._operating_points[key]
 
     async def _reach(self, deadline: Deadline, about: str) -> None:
@@ -364,7 +360,7 @@ class AsyncClient(ClientBase):
             place = await asyncio.to_thread(target, self.url, deadline.remaining_s())  # it may have to resolve names
             self._check_open()
             if self._connection is None:  # another task may have been faster
-                self._connection = InferenceServerClient(  # type: ignore[no-untyped-call]
+                self._connection = InferenceServerClient(
                     place, creds=credentials(self._options), channel_args=channel_options(self._options)
                 )
         return self._connection

@@ -19,7 +19,3 @@ def main() -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # names of files go out as they are, whatever their encoding
     app(prog_name="densescan")
-
-
-if __name__ == "__main__":
-    main()

@@ -358,7 +358,7 @@ class Client(ClientBase):
         log.debug("%s answered in %.1f ms", job.model, elapsed_ms)
         point = None
         if job.needs_operating_point:
-            point = self._operating_point(job.task, job.task.classifier, _protocol.answered_version(result), deadline)
+            point = self._operating_point(job.task.classifier, _protocol.answered_version(result), deadline)
         return _protocol.parse_classification(job, loaded, result, operating_point=point, elapsed_ms=elapsed_ms)
 
     def _explain(self, question: Question, image: ImageSource, terms: Terms, *, in_turn: bool = False) -> Explanation:
@@ -376,21 +376,19 @@ class Client(ClientBase):
         log.debug("%s answered in %.1f ms", question.model, elapsed_ms)
         point = None
         if question.job.needs_operating_point:
-            point = self._operating_point(
-                question.job.task, question.job.task.gradcam, _protocol.answered_version(result), deadline
-            )
+            point = self._operating_point(question.job.task.gradcam, _protocol.answered_version(result), deadline)
         decision = _explaining.parse_decision(question, loaded, result, operating_point=point, elapsed_ms=elapsed_ms)
         further = question.follow_up(decision)
         if further is not None:
             result = self._call("infer", deadline, further.model, **_explaining.infer_arguments(further, loaded))
         return _explaining.parse_explanation(question, loaded, result, decision)
 
-    def _operating_point(self, task: Task, model: str, version: str, deadline: Deadline) -> float:
+    def _operating_point(self, model: str, version: str, deadline: Deadline) -> float:
         """The threshold of one version of a model; a new version may bring a new one."""
         key = (model, version)
         if key not in self._operating_points:
             response = self._call("get_model_config", deadline, model, model_name=model, model_version=version)
-            self._operating_points[key] = _protocol.parse_operating_point(task, response)
+            self._operating_points[key] = _protocol.parse_operating_point(model, response)
         return self._operating_points[key]
 
     def _reach(self, deadline: Deadline, about: str) -> None:
@@ -438,7 +436,7 @@ class Client(ClientBase):
             if self._connection is None:  # another thread may have been faster
                 from tritonclient.grpc import InferenceServerClient
 
-                self._connection = InferenceServerClient(  # type: ignore[no-untyped-call]
+                self._connection = InferenceServerClient(
                     place, creds=credentials(self._options), channel_args=channel_options(self._options)
                 )
                 close_with(self, self._connection)

@@ -31,7 +31,7 @@ _DEFLATED: Final = b"1.2.840.10008.1.2.1.99"
 # JPEG 2000 and HTJ2K, lossless and lossy.
 _JPEG_2000: Final = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (90, 91, 201, 202, 203))
 
-# Three a frame's element: a thousand frames with their functional groups stay below.
+# pydicom reads some three times for each element; a thousand frames with their functional groups stay below.
 _MAX_READS: Final = 1_500_000
 
 _TAGS: Final = (
@@ -88,7 +88,7 @@ def is_dataset(source: object) -> TypeGuard[Dataset]:
 
 
 class _BoundedReads(io.BytesIO):
-    """A file of millions of empty elements is given up, and not read for a minute."""
+    """Gives up on a file of millions of empty elements, which would take a minute to read."""
 
     reads = 0
 
@@ -169,16 +169,14 @@ class DicomFile:
             pixel_data,
         )
 
-    def images(self, *, first_only: bool = False) -> Iterator[Image.Image]:
+    def images(self) -> Iterator[Image.Image]:
         """The pictures in order, one decoded at a time: mode ``L``, or ``RGB``.
 
         Raises:
             InvalidImage: Their compression has no decoder here, or they are damaged.
         """
         try:
-            # On the generator itself, so that an error of the caller's loop is not taken for the file's.
-            decoded = islice(self._decode(), 1 if first_only else self.frames)
-            for index, (pixels, meaning) in enumerate(decoded):
+            for index, (pixels, meaning) in enumerate(islice(self._decode(), self.frames)):
                 yield self._to_image(pixels, meaning, index)
         except (InvalidImage, GeneratorExit):
             raise

@@ -237,7 +237,7 @@ def _open_dicom(source: bytes | Dataset, name: str, max_pixels: int) -> Picture:
             "which give a result each",
         )
     check_size(file.size, name, max_pixels)
-    return _dicom_picture(next(file.images(first_only=True)), file, name, max_pixels)
+    return _dicom_picture(next(file.images()), file, name, max_pixels)
 
 
 def pictures_of(file: DicomFile, name: str, max_pixels: int) -> Iterator[Picture | InvalidImage]:

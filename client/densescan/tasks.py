@@ -30,6 +30,9 @@ HEATMAP_NAME: Final = "heatmap"
 CLASS_INDEX_NAME: Final = "class_index"
 ENCODED_NAME: Final = "encoded_image"
 
+PREDICTED: Final = -1
+"""The `class_index` that asks for the most probable label."""
+
 OPERATING_POINT_PARAMETER: Final = "operating_point"
 """Key in a model config's ``parameters`` that holds the threshold of a two-class task."""
 

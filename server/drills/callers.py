@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .subject import TOLERANCE, Expected, Subject
+from .subject import TOLERANCE, Expected, Subject, image_input
 
 _AFTER_FAILURE_S = 0.02
 
@@ -135,14 +135,10 @@ class Callers:
             return self.tally.right[version] if version else self.tally.right.total()
 
     def _call(self, number: int) -> None:
-        from tritonclient.grpc import InferenceServerClient, InferInput
+        from tritonclient.grpc import InferenceServerClient
 
         clients: dict[str, Any] = {}
-        requests = []
-        for picture in self._subject.pictures:
-            image = InferInput("image", [1, *picture.shape], "UINT8")
-            image.set_data_from_numpy(picture[None])
-            requests.append(image)
+        requests = [image_input(picture) for picture in self._subject.pictures]
         turn = number
         while not self._ended.is_set():
             turn += 1

@@ -15,7 +15,7 @@ from pathlib import Path
 from ..embedded import EmbeddedTriton
 from ..supervision import RestartPolicy, keep_running
 from .callers import Callers, Tally
-from .subject import Subject
+from .subject import Subject, image_input
 
 WARM = 50
 """Right answers before a fault and after it: the drill begins and ends with a server that is well."""
@@ -107,12 +107,11 @@ def many_connections(subject: Subject) -> Outcome:
 
 def callers_vanish(subject: Subject) -> Outcome:
     """Two hundred requests whose callers give up at once, beside others who wait."""
-    from tritonclient.grpc import InferenceServerClient, InferInput
+    from tritonclient.grpc import InferenceServerClient
 
     with supervised(subject) as triton, Callers(subject, [triton.grpc_url]) as callers:
         callers.wait_for(WARM)
-        image = InferInput("image", [1, *subject.pictures[0].shape], "UINT8")
-        image.set_data_from_numpy(subject.pictures[:1])
+        image = image_input(subject.pictures[0])
         for number in range(200):
             client = InferenceServerClient(triton.grpc_url, channel_args=[("grpc.use_local_subchannel_pool", 1)])  # type: ignore[no-untyped-call]
             call = client.async_infer(subject.model, [image], callback=lambda result, error: None)

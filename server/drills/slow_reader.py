@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-from .subject import Subject
+from .subject import Subject, image_input
 
 GREETING = 1024
 """Bytes that pass freely at first: without the server's greeting a gRPC client sends nothing."""
@@ -53,10 +53,7 @@ class SlowReader:
 
     def send(self, count: int) -> None:
         """Send so many requests, and wait for no answer."""
-        from tritonclient.grpc import InferInput
-
-        image = InferInput("image", [1, *self._subject.pictures[0].shape], "UINT8")
-        image.set_data_from_numpy(self._subject.pictures[:1])
+        image = image_input(self._subject.pictures[0])
         for _ in range(count):
             self._client.async_infer(self._subject.model, [image], callback=lambda result, error: None)
 

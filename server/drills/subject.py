@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,23 +46,19 @@ def prepare(repository: Path, model: str, *, count: int = 8) -> Subject:
 
 def ask_alone(repository: Path, model: str, version: int, pictures: Pictures, *, profile: Profile = "cpu") -> Answers:
     """A version's answers to pictures, each in a request of its own, from a server that does nothing else."""
-    from tritonclient.grpc import InferenceServerClient, InferInput
+    from tritonclient.grpc import InferenceServerClient
 
     serving = serving_version(repository, model, version, profile)
     with serving as triton, InferenceServerClient(triton.grpc_url) as client:  # type: ignore[no-untyped-call]
         answers = []
         for picture in pictures:
-            image = InferInput("image", [1, *picture.shape], "UINT8")
-            image.set_data_from_numpy(picture[None])
-            answers.append(client.infer(model, [image], client_timeout=30).as_numpy("probabilities")[0])
+            answers.append(client.infer(model, [image_input(picture)], client_timeout=30).as_numpy("probabilities")[0])
     return np.stack(answers)
 
 
 @contextlib.contextmanager
 def serving_version(repository: Path, model: str, version: int, profile: Profile = "cpu") -> Iterator[EmbeddedTriton]:
     """A server of one version of one model."""
-    import tempfile
-
     with tempfile.TemporaryDirectory(prefix="densescan-drill-") as name:
         models = [entry for entry in read_repository(repository, profile, [model]) if entry.name == model]
         copy = overlay([], Path(name, "models"), gpu_to_cpu=False) / model
@@ -73,10 +70,13 @@ def serving_version(repository: Path, model: str, version: int, profile: Profile
             yield triton
 
 
-def serve_every_version(config: Path) -> None:
-    """Have a copied model serve all of its versions beside one another."""
-    text = re.sub(r"version_policy\s*\{[^{}]*(\{[^{}]*\}[^{}]*)*\}", "", config.read_text(encoding="utf-8"))
-    config.write_text(text + "\nversion_policy { all { } }\n", encoding="utf-8")
+def image_input(picture: Pictures) -> Any:
+    """A request's input with one picture [height, width, channels]."""
+    from tritonclient.grpc import InferInput
+
+    image = InferInput("image", [1, *picture.shape], "UINT8")
+    image.set_data_from_numpy(picture[None])
+    return image
 
 
 def _pictures(dims: tuple[int, ...], count: int) -> Pictures:

@@ -228,7 +228,7 @@ def test_a_progressive_jpeg_of_endless_scans_is_refused() -> None:
 def test_scans_are_counted_no_further_than_it_takes_to_refuse_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of nothing else would keep its reader busy for long."""
     jpeg = encoded(FILM, "JPEG", progressive=True)
-    monkeypatch.setattr(_intact, "_markers", lambda data: itertools.repeat(0xDA))
+    monkeypatch.setattr(_intact, "markers", lambda data: itertools.repeat((0xDA, 0)))
     with pytest.raises(_intact.Damaged, match="101 scans or more"):
         _intact.check_before_decoding(jpeg + b"\xff\xda" * 20, FILM.width * FILM.height)
 

@@ -110,19 +110,19 @@ def test_an_answer_that_is_no_probabilities_is_refused(response: Any, what: str)
 
 
 def test_the_operating_point_is_read_from_the_config() -> None:
-    assert _protocol.parse_operating_point(XRAY, config(operating_point="0.3125")) == 0.3125
+    assert _protocol.parse_operating_point(XRAY.classifier, config(operating_point="0.3125")) == 0.3125
 
 
 def test_a_config_without_an_operating_point_means_one_half_and_is_left_alone() -> None:
     response = config(other="1")
-    assert _protocol.parse_operating_point(XRAY, response) == 0.5
+    assert _protocol.parse_operating_point(XRAY.classifier, response) == 0.5
     assert list(response.config.parameters) == ["other"]
 
 
 @pytest.mark.parametrize("text", ["", "half", "1.5", "-0.1", "nan"])
 def test_a_wrong_operating_point_is_never_replaced_in_silence(text: str) -> None:
     with pytest.raises(InferenceFailed, match="operating_point"):
-        _protocol.parse_operating_point(XRAY, config(operating_point=text))
+        _protocol.parse_operating_point(XRAY.classifier, config(operating_point=text))
 
 
 def test_a_job_checks_its_arguments() -> None:

@@ -20,10 +20,6 @@ LONGER = (0.2, 2, 20)
 """Seconds of a load: it is run again for longer where a slow machine's threads did not come to their calls in time."""
 
 
-def named(error: Any) -> str:
-    return type(error).__name__
-
-
 class TestByTheClock:
     def test_latency_counts_from_the_intended_time_even_if_the_sender_was_held_up(self) -> None:
         """One request holds the sender for 0.3 s: those due meanwhile have waited, though each was answered at once."""
@@ -33,7 +29,7 @@ class TestByTheClock:
             done(None)
 
         times = [0.0, 0.1, 0.2, 0.4]
-        outcome = open_(start, named, times, skip_s=0, seconds=0.5, grace_s=1)
+        outcome = open_(start, times, skip_s=0, seconds=0.5, grace_s=1)
         assert len(outcome.latencies_s) == 4
         held_up = outcome.latencies_s[1:3]
         assert held_up[0] >= 0.2 - 0.001
@@ -46,7 +42,7 @@ class TestByTheClock:
             sent.append(number)
             done(None)
 
-        outcome = open_(start, named, [0.0, 0.01, 0.05, 0.06], skip_s=0.05, seconds=0.1, grace_s=1)
+        outcome = open_(start, [0.0, 0.01, 0.05, 0.06], skip_s=0.05, seconds=0.1, grace_s=1)
         assert sent == [0, 1, 2, 3]
         assert (outcome.sent, len(outcome.latencies_s)) == (2, 2)
 
@@ -54,16 +50,16 @@ class TestByTheClock:
         def start(number: int, done: Any) -> None:
             threading.Timer(0.3, done, [None]).start()
 
-        outcome = open_(start, named, [0.0, 0.05], skip_s=0, seconds=0.1, grace_s=2)
+        outcome = open_(start, [0.0, 0.05], skip_s=0, seconds=0.1, grace_s=2)
         assert len(outcome.latencies_s) == 2
         assert outcome.per_second == 0
 
     def test_a_request_without_an_answer_is_counted_as_such(self) -> None:
-        outcome = open_(lambda number, done: None, named, [0.0, 0.01], skip_s=0, seconds=0.02, grace_s=-0.9)
+        outcome = open_(lambda number, done: None, [0.0, 0.01], skip_s=0, seconds=0.02, grace_s=-0.9)
         assert outcome.failures == {"Unanswered": 2}
 
     def test_a_refusal_is_no_latency(self) -> None:
-        outcome = open_(lambda number, done: done(OSError()), named, [0.0], skip_s=0, seconds=0.1, grace_s=1)
+        outcome = open_(lambda number, done: done(OSError()), [0.0], skip_s=0, seconds=0.1, grace_s=1)
         assert outcome.latencies_s == []
         assert len(outcome.refusals_s) == 1
         assert outcome.failures == {"OSError": 1}
@@ -99,7 +95,7 @@ class TestInALoop:
                 at_once -= 1
 
         for seconds in LONGER:
-            outcome = closed([call], [named], callers=3, seconds=seconds, warm_up_s=0)
+            outcome = closed([call], callers=3, seconds=seconds, warm_up_s=0)
             if most == 3 and outcome.latencies_s:
                 break
         assert most == 3
@@ -120,7 +116,7 @@ class TestInALoop:
 
         for seconds in LONGER:
             asked.clear()
-            closed([target("a"), target("b")], [named, named], callers=4, seconds=seconds, warm_up_s=0)
+            closed([target("a"), target("b")], callers=4, seconds=seconds, warm_up_s=0)
             if len(asked) == 4:
                 break
         assert sorted(name[0] for name in asked) == ["a", "a", "b", "b"]
@@ -131,7 +127,7 @@ class TestInALoop:
                 raise TimeoutError
 
         for seconds in LONGER:
-            outcome = closed([call], [named], callers=1, seconds=seconds, warm_up_s=0, pause_s=0.001)
+            outcome = closed([call], callers=1, seconds=seconds, warm_up_s=0, pause_s=0.001)
             if outcome.failures:
                 break
         assert set(outcome.failures) == {"TimeoutError"}
@@ -141,7 +137,7 @@ class TestInALoop:
     def test_the_warm_up_is_not_counted(self) -> None:
         for warm_up_s in (1, 20):
             calls: list[int] = []
-            outcome = closed([lambda number: (calls.append(number), time.sleep(0.01))], [named], 1, 0.1, warm_up_s)  # noqa: B023
+            outcome = closed([lambda number: (calls.append(number), time.sleep(0.01))], 1, 0.1, warm_up_s)  # noqa: B023
             if len(calls) > 11:
                 break
         # In the counted time no more can end one after the other.
@@ -171,5 +167,5 @@ def test_failures_of_grpc_have_the_names_of_the_sdks_errors(code: grpc.StatusCod
         def details(self) -> str:
             return details
 
-    assert failure_name(Fault(), TARGET) == name
-    assert failure_name(ValueError(), TARGET) == "ValueError"
+    assert failure_name(Fault()) == name
+    assert failure_name(ValueError()) == "ValueError"

@@ -106,6 +106,12 @@ def test_one_run_measures_raw_against_served(repository_of_tiny_networks: Path, 
 
 
 @pytest.mark.triton
+def test_the_summary_names_what_was_measured(repository_of_tiny_networks: Path, capsys: Any) -> None:
+    latency.main([], "mri", 2, repository_of_tiny_networks, as_json=False, at_most=None)
+    assert "From a brain MRI slice file to the result" in capsys.readouterr().out
+
+
+@pytest.mark.triton
 def test_raw_and_served_run_the_same_network(repository_of_tiny_networks: Path) -> None:
     raw = RawNetwork(TASKS["mri"], repository_of_tiny_networks)
     batch = batches([preprocess(draw_phantom("mri", seed=seed)) for seed in range(2)], 2, 1)[0]

@@ -144,6 +144,14 @@ def test_the_command_says_servers_and_cost_for_a_day(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, [*words, "--per-second", "3"]).exit_code == 2
 
 
+def test_the_page_is_written_from_the_recorded_benchmark_alone(tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(sizing.main)
+    ran = CliRunner().invoke(app, ["--write-docs", "--bench", str(tmp_path / "bench.json")])
+    assert ran.exit_code == 2
+    assert "docs/BENCHMARKS.md" in ran.output
+
+
 def test_the_command_reads_a_benchmark(tmp_path: Path) -> None:
     app = typer.Typer()
     app.command()(sizing.main)

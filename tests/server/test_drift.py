@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 import types
@@ -294,6 +295,22 @@ def test_what_cannot_be_compared_is_told(tmp_path: Path, line: str, told: str) -
     release(root / "tiny_pair/1")
     with pytest.raises(DriftError, match=told):
         from_answers([line], root)
+
+
+def test_what_answers_without_http_is_told_in_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(b"\0\0\x18\4\0\0\0\0\0")  # as gRPC greets
+                connection.recv(1000)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        ran = CliRunner().invoke(app, ["--metrics", f"http://127.0.0.1:{listener.getsockname()[1]}/metrics"])
+        thread.join()
+    assert ran.exit_code == 2, ran.exception
 
 
 def test_a_server_that_is_not_there_is_told_in_one_line() -> None:

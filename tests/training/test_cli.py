@@ -123,7 +123,7 @@ def test_names_with_brackets_and_of_another_encoding_are_split_and_shown_as_they
     done = run("split", "--task", "xray", "--data", data, "--out", "[bold]/cut.csv", folder=tmp_path)
     assert f"written: {Path('[bold]/cut.csv')}" in done.stdout
     assert "broken [red].png: the file is empty" in done.stdout
-    assert f"fit --task xray --data {data} " in done.stdout
+    assert f"fit --task xray --data '{data}' --manifest '[bold]/cut.csv'" in done.stdout
     assert b"NORMAL/R\xf6ntgen.png,NORMAL," in (tmp_path / "[bold]/cut.csv").read_bytes()
 
 

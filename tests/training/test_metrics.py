@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from densescan.tasks import MRI, XRAY, Task
-from training import metrics
+from training import metrics, resampling
 from training.manifest import Entry
 
 CLASSES = np.array([0, 0, 1, 1, 1])
@@ -56,11 +56,11 @@ def test_intervals_hold_the_figure_and_are_wider_when_patients_have_many_images(
     patients = np.repeat(np.arange(40), 10)
     right = np.repeat(rng.random(40) < 0.8, 10)
 
-    def share(chosen: np.ndarray) -> float:
-        return float(right[chosen].mean())
+    def interval(groups: list[str]) -> list[float]:
+        return resampling.interval(resampling.share(right, np.full(400, True), resampling.draw(groups, 400)))
 
-    by_patient = metrics.interval(share, [str(patient) for patient in patients], 400)
-    by_image = metrics.interval(share, [str(place) for place in range(400)], 400)
+    by_patient = interval([str(patient) for patient in patients])
+    by_image = interval([str(place) for place in range(400)])
     assert by_patient[0] <= right.mean() <= by_patient[1]
     assert by_patient[1] - by_patient[0] > 2 * (by_image[1] - by_image[0])
 

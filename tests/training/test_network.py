@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 
 import keras
@@ -23,14 +24,18 @@ def classifier() -> keras.Model:
     return network.build_classifier(MRI, size=64)
 
 
+def trainable_parameters(model: keras.Model) -> int:
+    return sum(math.prod(weight.shape) for weight in model.trainable_weights)
+
+
 def test_it_is_the_reports_network(classifier: keras.Model) -> None:
     assert classifier.count_params() == 7_564_356
     network.set_trainable(classifier, "head")
-    assert network.trainable_parameters(classifier) == 526_852
+    assert trainable_parameters(classifier) == 526_852
     network.set_trainable(classifier, "top_half")
-    assert network.trainable_parameters(classifier) == 5_158_724
+    assert trainable_parameters(classifier) == 5_158_724
     network.set_trainable(classifier, "all")
-    assert network.trainable_parameters(classifier) > 7_400_000
+    assert trainable_parameters(classifier) > 7_400_000
     assert len(classifier.get_layer(network.BACKBONE).layers) == 427
 
 

@@ -59,9 +59,9 @@ class TritonPythonModel:
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Decode all pictures of all requests at once; a bad one spoils only the request that it came with.
 
-        Not before the network has taken what was decoded before: of a flood, most would be decoded for nothing.
+        First it waits until the network has caught up: under overload most would be decoded in vain.
 
-        Whether its caller has cancelled one is not asked: Triton itself looks for that in the queue.
+        It does not look for requests that were cancelled: Triton drops those while they are queued.
 
         Raises:
             TritonModelException: None could be decoded, and not because of the pictures. Triton counts a request that
@@ -129,7 +129,7 @@ class Flow:
 
 
 class Pixels:
-    """Memory that decoding may take, in pixels: who wants more than are free waits, and so do those who come after."""
+    """A weighted semaphore, first come, first served: the pixels that are decoded at once, which bounds the memory."""
 
     def __init__(self, free: int) -> None:
         self._free = free

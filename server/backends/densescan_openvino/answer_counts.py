@@ -107,8 +107,8 @@ class AnswerCounts:
     def close(self) -> None:
         """Stop counting, and take the series away.
 
-        All of it must go before the process ends, what the series belong to last: each tells Triton that it goes, and
-        after the end of the model's process there is no one to tell, which is a segmentation fault.
+        The series go before what they belong to, and all before the process ends: each destructor calls into Triton,
+        which is a segmentation fault once the model's process is shutting down.
         """
         self._over.set()
         self._some.set()
