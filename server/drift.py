@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from densescan.drift import ENOUGH, Counts, count, released_counts, stability_index, verdict
+from densescan.tasks import TASKS
 
 from .embedded import DEFAULT_REPOSITORY
 from .manifest import CARD
@@ -36,6 +37,9 @@ Examples:
   python -m server.drift --answers results.jsonl                        callers' answers, any profile
   python -m server.drift --record                                       from now on compare with what it sees today
 """
+
+_CLASSIFIERS = {task.gradcam: task.classifier for task in TASKS.values()}
+"""A gradient model's probabilities are those of the classifier that it was made of, which has the card."""
 
 _SERIES = re.compile(r"^(densescan_answers_total|densescan_release_answers)\{(.*)\} (\S+)$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
@@ -111,10 +115,16 @@ def from_metrics(text: str) -> list[Comparison]:
             cells[cell] = cells.get(cell, 0.0) + float(value)
         else:
             released.setdefault(key, {})[cell] = float(value)
+    if not seen and "nv_" not in text:
+        raise DriftError("these are no metrics of Triton: their address ends in /metrics, and the port is usually 8002")
     if not seen:
         raise DriftError(
             "this server counts no answers: its profile is gpu, or its networks were released without the counts to "
             "compare with; compare callers' answers instead (--answers), or export the networks anew"
+        )
+    if lacking := seen.keys() - released.keys():
+        raise DriftError(
+            f"{min(lacking)[0]} is counted without the counts of its release to compare with: scrape again"
         )
     found = []
     for (model, version), cells in sorted(seen.items()):
@@ -130,7 +140,7 @@ def from_answers(lines: Iterable[str], repository: Path) -> list[Comparison]:
     """What callers kept, beside the cards of the versions that answered them.
 
     Args:
-        lines: Of ``densescan classify … --json``; those of pictures that failed are passed over.
+        lines: Of ``densescan classify … --json``, or ``explain``; those of pictures that failed are passed over.
         repository: Where the cards are.
 
     Raises:
@@ -141,7 +151,8 @@ def from_answers(lines: Iterable[str], repository: Path) -> list[Comparison]:
         try:
             answer: dict[str, Any] = json.loads(line) if line.strip() else {"error": "an empty line"}
             if "error" not in answer:
-                key = str(answer["model"]), str(answer["model_version"])
+                model = str(answer["model"])
+                key = _CLASSIFIERS.get(model, model), str(answer["model_version"])
                 answers.setdefault(key, []).append(answer["probabilities"])
         except (ValueError, KeyError, TypeError) as error:
             raise DriftError(f"line {number} is not one of `densescan classify … --json`") from error

@@ -45,6 +45,8 @@ def sign(repository: Path, key: Path) -> int:
             f"compiled Python would be run in place of what was read, such as {compiled[0]}: "
             f"find {repository} -name __pycache__ -exec rm -r {{}} +"
         )
+    if unfinished := [name for name in names if "/.export-" in name]:
+        raise ManifestError(f"an export that was ended has left {Path(unfinished[0]).parent}: delete that folder")
     digests = {name: sha256(repository / name) for name in names}
     text = "".join(f"{digest}  {name}\n" for name, digest in digests.items())
     aside, signature = repository / f".{MANIFEST}.new", repository / f".{SIGNATURE}.new"
@@ -105,9 +107,17 @@ def _files(repository: Path) -> list[str]:
         names.append(name)
     names.sort()
     names = [name for name in names if name not in (MANIFEST, SIGNATURE, f".{MANIFEST}.new", f".{SIGNATURE}.new")]
-    if odd := [name for name in names if len(name.splitlines()) != 1]:
-        raise ManifestError(f"a name with a line break cannot be listed: {odd[0]!r}")
+    if odd := [name for name in names if len(name.splitlines()) != 1 or not _is_text(name)]:
+        raise ManifestError(f"a name with a line break, or that is not UTF-8, cannot be listed: {odd[0]!r}")
     return names
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _openssl(*arguments: str | Path) -> None:

@@ -6,6 +6,7 @@ The standard library is all that this needs: the container runs it as it is.
 from __future__ import annotations
 
 import os
+import ssl
 from pathlib import Path
 
 StrPath = str | os.PathLike[str]
@@ -24,7 +25,7 @@ def tls_options(certificate: StrPath = "", key: StrPath = "", client_ca: StrPath
         client_ca: Certificates of authorities; a caller must show a certificate that one of them has signed.
 
     Raises:
-        TlsError: One of the first two is given alone, or a file cannot be read.
+        TlsError: One of the first two is given alone, a file cannot be read or is not PEM, or the key is another's.
     """
     if not any((certificate, key, client_ca)):
         return []
@@ -34,7 +35,24 @@ def tls_options(certificate: StrPath = "", key: StrPath = "", client_ca: StrPath
         # Triton only logs that it could not read one, and then serves without TLS or refuses every caller.
         if not (Path(path).is_file() and os.access(path, os.R_OK)):
             raise TlsError(f"{path} cannot be read by user {os.getuid()}: correct its name or its owner")
+    _check(Path(certificate), Path(key), client_ca)
     options = [f"--grpc-server-cert={Path(certificate)}", f"--grpc-server-key={Path(key)}"]
     if client_ca:
         return ["--grpc-use-ssl-mutual=true", *options, f"--grpc-root-cert={Path(client_ca)}"]
     return ["--grpc-use-ssl=true", *options]
+
+
+def _check(certificate: Path, key: Path, client_ca: StrPath) -> None:
+    """Refuse what Triton would refuse at its very end, as an address in use."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key, password=lambda: "")  # none can be entered in Triton
+    except ssl.SSLError as error:
+        raise TlsError(
+            f"{certificate} and {key} are not a certificate and its key, without a password, as PEM: {error.reason}"
+        ) from error
+    if client_ca:
+        try:
+            context.load_verify_locations(client_ca)
+        except ssl.SSLError as error:
+            raise TlsError(f"{client_ca} holds no certificates as PEM: {error.reason}") from error

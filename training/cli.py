@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from enum import Enum
 from io import TextIOWrapper
@@ -244,6 +245,7 @@ def export(
 def main() -> None:
     """Run the command line; what went wrong is one clear line and exit code 1."""
     set_up_logging()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that what is half-written goes
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # names of files go out as they are, whatever their encoding
     try:

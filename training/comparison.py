@@ -85,7 +85,9 @@ def _file(path: Path) -> Path:
     if not path.is_dir():
         return path
     there = [path / name for name in (REPORT, ROBUSTNESS) if (path / name).is_file()]
-    if len(there) != 1:
+    if len(there) > 1:
+        raise ValueError(f"{path} holds {REPORT} and {ROBUSTNESS}: name the one that is meant")
+    if not there:
         raise ValueError(f"{path} holds no {REPORT} or {ROBUSTNESS}; write one with: evaluate, or robustness")
     return there[0]
 

@@ -37,6 +37,9 @@ FP16 = "model.onnx"
 INT8 = "model.xml"
 CARD = "model.json"
 
+STAGED = ".export-"
+"""How the name of the folder begins in which a version is made, beside those that are there."""
+
 CALIBRATION_IMAGES = 300
 CHECKED_IMAGES = 64
 """Images on which every form is compared with Keras; the slow forms would take minutes on more."""
@@ -121,7 +124,8 @@ def export(
             raise RunError(f"{home} holds no config.pbtxt; pass a copy of the project's model_repository")
     if not run.best_model.is_file():
         raise RunError(f"{run.folder} is not finished; go on with: python -m training fit --task {task.name}")
-    with tempfile.TemporaryDirectory(dir=homes[0], prefix=".export-") as name:
+    _remove_leftovers(homes[0])
+    with tempfile.TemporaryDirectory(dir=homes[0], prefix=f"{STAGED}{os.getpid()}-") as name:
         staged, explaining = Path(name, "version"), Path(name, "gradcam")
         staged.mkdir()
         explaining.mkdir()
@@ -133,6 +137,14 @@ def export(
         configs = _stage_configs(homes, how["threshold"], Path(name)) if how else {}
         install({explaining: homes[1] / number, staged: homes[0] / number, **configs})
     return homes[0] / number, checks, figures["int8"]
+
+
+def _remove_leftovers(home: Path) -> None:
+    """Delete what an export that was killed has left."""
+    for folder in home.glob(f"{STAGED}*"):
+        pid = folder.name.removeprefix(STAGED).partition("-")[0]
+        if not Path("/proc", pid).exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def next_version(*homes: Path) -> int:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from densescan._encoded import picture_suffixes
 from densescan.tasks import Task
 
 log = logging.getLogger(__name__)
@@ -23,8 +24,6 @@ FOLDERS = {"xray": ("chest_xray",), "mri": ("brain_mri", "brain-tumor-mri-datase
 
 OFFICIAL_TEST = frozenset({"test", "testing"})
 """Split folders that were published as the test set: never trained on, kept as fold ``official``."""
-
-SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 
 # One patient's films share what these match. Bacterial and viral films of one number are taken as
 # one patient, which at worst joins two patients; the numbers of IM- and NORMAL2-IM- are separate.
@@ -178,7 +177,9 @@ def passed_over(task: Task, data: Path) -> dict[str, int]:
                 continue
             if in_class and suffix in {".dcm", ".dicom"}:
                 found["DICOM files (save them as PNG, with the window that they are read in)"] += 1
-            elif suffix in SUFFIXES and not in_class and labels & set(above):
+            elif in_class and suffix not in picture_suffixes():
+                found["other files (pictures are known by how their names end)"] += 1
+            elif suffix in picture_suffixes() and not in_class and labels & set(above):
                 found["pictures in folders below a class folder (put them into it)"] += 1
     return dict(found)
 
@@ -211,7 +212,7 @@ def _walk(task: Task, data: Path, own: re.Pattern[str] | None) -> Iterator[Image
         split = _published(above) or (above[-1].lower() if above else "")
         for name in names:
             file = folder / name
-            if file.suffix.lower() in SUFFIXES and not name.startswith("."):
+            if file.suffix.lower() in picture_suffixes() and not name.startswith("."):
                 path = file.relative_to(data).as_posix()
                 yield ImageFile(path, label, split, _group(task, file.stem, own) or path)
 

@@ -59,6 +59,7 @@ def training_curves(history: Sequence[dict[str, str]], title: str) -> Figure:
                 axes.plot(steps, [float(row[key]) for row in history], "o-", ms=3.5, color=colour, label=label)
             axes.set(xlabel="epoch", ylabel=name)
             axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.set_xlim(0.5, len(history) + 0.5)
             _mark_phases(axes, [row["phase"] for row in history])
         right.set_ylim(top=1.0)
         left.legend(frameon=False)

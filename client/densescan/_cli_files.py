@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import typer
 
+from ._encoded import picture_suffixes
 from ._options import Options
 from .dicom import DicomFile, is_dicom
 from .errors import InvalidImage
 from .images import ImageSource, pictures_of, read_bytes
 
 _DICOM: Final = frozenset({".dcm", ".dicom", ".ima"})
-_PICTURES: Final = frozenset(
-    {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jp2", ".j2k", ".pgm", ".ppm", ".pnm"}
-)
 
 
-def expand(files: Iterable[Path]) -> list[Path]:
+def expand(files: Iterable[Path], say: Callable[[str], None]) -> list[Path]:
     """The files, with each pattern and each folder replaced by the pictures that it stands for, sorted.
+
+    Args:
+        files: As the user names them.
+        say: Told of files in a folder that are not taken.
 
     Raises:
         typer.BadParameter: A pattern matches nothing, or a folder holds no picture.
@@ -30,7 +32,7 @@ def expand(files: Iterable[Path]) -> list[Path]:
     paths: list[Path] = []
     for file in files:
         if os.path.isdir(file):  # unlike Path.is_dir, it takes names of any length
-            paths += _in_folder(file)
+            paths += _in_folder(file, say)
         elif glob.has_magic(str(file)) and not os.path.exists(file):
             paths += _matching(file)  # quoted, or in a shell that leaves patterns to the program
         else:
@@ -82,14 +84,21 @@ def stem(source: str) -> str:
         file, number = source, ""
     path = Path(file)
     # DICOM files are often named by their UID: in 1.2.840 nothing is a suffix.
-    name = path.stem if path.suffix.lower() in _PICTURES | _DICOM else path.name
+    name = path.stem if path.suffix.lower() in picture_suffixes() | _DICOM else path.name
     return f"{name}-{int(number):03}" if number else name
 
 
-def _in_folder(folder: Path) -> list[Path]:
-    found = sorted(path for path in folder.rglob("*") if os.path.isfile(path) and _looks_like_a_picture(path))
+def _in_folder(folder: Path, say: Callable[[str], None]) -> list[Path]:
+    found: list[Path] = []
+    others: list[Path] = []
+    for path in sorted(folder.rglob("*")):
+        # A link that leads nowhere is a picture that is missed. What begins with a dot is the file system's.
+        if not path.name.startswith(".") and (os.path.isfile(path) or not os.path.exists(path)):
+            (found if _looks_like_a_picture(path) else others).append(path)
     if not found:
         raise typer.BadParameter(f"no pictures in the folder {folder}", param_hint="FILE")
+    if others:
+        say(f"not taken from {folder}, as they are not called pictures: {len(others)} files, such as {others[0]}")
     return found
 
 
@@ -102,7 +111,7 @@ def _matching(pattern: Path) -> list[Path]:
 
 
 def _looks_like_a_picture(path: Path) -> bool:
-    return path.suffix.lower() in _PICTURES or _is_dicom(path)
+    return path.suffix.lower() in picture_suffixes() | _DICOM or _is_dicom(path)
 
 
 def _is_dicom(path: Path) -> bool:

@@ -238,7 +238,7 @@ def _form(as_json: bool, as_csv: bool) -> Form:
 def _classify(
     task: Task, files: list[Path], form: Form, *, url: str | None, threshold: float | None, timeout_s: float
 ) -> None:
-    paths = expand(files)
+    paths = expand(files, _note)
     screen = make_console(stderr=True)
     rows: list[Row] = []
     if form is Form.CSV:
@@ -257,6 +257,10 @@ def _classify(
         _print(task, rows)
     tell_untried(len(rows), pictures, screen)
     raise typer.Exit(_exit_code(rows))
+
+
+def _note(line: str) -> None:
+    make_console(stderr=True).print(line, style="yellow", markup=False, soft_wrap=True)
 
 
 def _print(task: Task, rows: list[Row], notes: Iterable[str] = ()) -> None:

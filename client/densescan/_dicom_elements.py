@@ -65,7 +65,7 @@ class Elements:
         kind = element.VR if element.VR not in (None, "UN") else dictionary_VR(element.tag)
         if kind in ("DS", "IS"):
             return _parse(element.value.decode("ascii", "replace").split("\\"))
-        order = "<" if element.is_little_endian else ">"
+        order = _order(element)
         is_signed = kind == "SS" or (kind == "US or SS" and signed)
         return [float(value) for value in np.frombuffer(element.value, f"{order}{'i2' if is_signed else 'u2'}")]
 
@@ -75,8 +75,7 @@ class Elements:
         if element is None:
             return np.empty(0, np.uint16)
         if isinstance(element.value, (bytes, bytearray)):
-            order = "<" if getattr(element, "is_little_endian", True) else ">"
-            return np.frombuffer(element.value, f"{order}u2").astype(np.uint16)
+            return np.frombuffer(element.value, f"{_order(element)}u2").astype(np.uint16)
         return np.asarray(element.value).astype(np.uint16)
 
     def data(self, keyword: str) -> bytes:
@@ -110,3 +109,8 @@ def _parse(values: Sequence[Any]) -> list[float]:
         return [float(value) for value in values]
     except (TypeError, ValueError):
         return []
+
+
+def _order(element: Any) -> str:
+    """Byte order of an element's bytes; one that was set in memory does not know it."""
+    return "<" if getattr(element, "is_little_endian", True) else ">"

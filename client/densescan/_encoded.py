@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Final, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
@@ -17,6 +18,13 @@ from .errors import InvalidImage
 
 # Formats that decode in the process, without an external program (EPS would call Ghostscript).
 FORMATS: Final = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
+
+
+@cache
+def picture_suffixes() -> frozenset[str]:
+    """What names of files in these formats end with, such as ``.jfif``, as Pillow knows it."""
+    return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS)
+
 
 _REDUCIBLE: Final = (b"\xff\xd8\xff", START, b"\0\0\0\x0cjP  \r\n\x87\n")
 

@@ -22,6 +22,7 @@ from ._commands import (
     Url,
     _client,
     _exit_code,
+    _note,
     _print,
     app,
     by_task,
@@ -189,7 +190,7 @@ def _explain(
 ) -> None:
     if target is not None and target not in task.labels:
         raise typer.BadParameter(f"choose one of {', '.join(task.labels)}", param_hint="--target")
-    paths = expand(files)
+    paths = expand(files, _note)
     sheets.spare(paths)
     screen = make_console(stderr=True)
     rows: list[Row] = []

@@ -118,7 +118,8 @@ def _unavailable(code: str, details: str, call: Call) -> ServerUnavailable:
             f"what answers at {call.url} does not speak Triton's gRPC protocol: {details}. "
             "Triton's gRPC port is usually 8001; 8000 is HTTP and 8002 metrics."
         )
-    meaning = next((meaning for words, meaning in _MEANINGS.items() if words in text), None)
+    meanings = _MEANINGS if call.reached else {**_MEANINGS, **_UNREACHED}
+    meaning = next((meaning for words, meaning in meanings.items() if words in text), None)
     reason = details if meaning is None else f"{meaning} ({details})"
     return ServerUnavailable(
         f"no server available at {call.url} for {call.about}: {reason or 'no reason given'}. {_HOW_TO_START}"
@@ -141,6 +142,12 @@ _MEANINGS = {
     "handshake": "the two do not agree on TLS: check the certificates, and whether the server has TLS at all",
 }
 """What gRPC's words mean to those who do not know its parts."""
+
+_UNREACHED = {
+    "socket closed": "something listens there and hangs up: it wants TLS (ca_certificate), or it is another port than "
+    "Triton's gRPC port, which is usually 8001 (8000 is HTTP, 8002 metrics)",
+}
+"""The same before any answer has come: later, it is a server that stops."""
 
 _HOW_TO_START = (
     "Start one (in a clone of densescan: make serve), or give the address of another with Client(url), --url or "

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
 from PIL import Image, ImageDraw
 
 from . import _canvas
 from ._canvas import ACCENT, BACKGROUND, BAR, PANEL, QUIET, RULE, TEXT, TRACK, shortened, write
 from .colormaps import DEFAULT_COLORMAP, colours
 from .overlay import DEFAULT_ALPHA, blend
+from .results import percent
 from .tasks import RESEARCH_ONLY, TASKS
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def annotated(explanation: Explanation, alpha: float, colormap: str) -> Image.Im
 def _header(draw: ImageDraw.ImageDraw, explanation: Explanation, width: int) -> None:
     result = explanation.classification
     write(draw, (_MARGIN, 22), result.label, 38)
-    write(draw, (width - _MARGIN, 22), _percent(result.confidence), 38, anchor="ra")
+    write(draw, (width - _MARGIN, 22), percent(result.confidence), 38, anchor="ra")
     about = f"{_title(result)}, {_name(explanation)}"
     write(draw, (_MARGIN, 70), shortened(about, 16, width - 2 * _MARGIN), 16, QUIET)
 
@@ -135,7 +135,7 @@ def _bars(draw: ImageDraw.ImageDraw, explanation: Explanation, left: int, top: i
     positive = TASKS[result.task].positive if result.task in TASKS else None
     right = left + _BARS
     write(draw, (left, top), result.label, 28)
-    write(draw, (right, top), _percent(result.confidence), 28, anchor="ra")
+    write(draw, (right, top), percent(result.confidence), 28, anchor="ra")
     y = top + 48
     for label, probability in result.probabilities.items():
         explained = label == explanation.target
@@ -168,8 +168,3 @@ def _title(result: Classification) -> str:
 def _name(explanation: Explanation) -> str:
     source = explanation.classification.source or ""
     return PurePath(source).name or source
-
-
-def _percent(probability: float) -> str:
-    """A probability for people: never rounded up to certainty."""
-    return f"{min(np.floor(probability * 1000) / 10, 99.9):.1f} %"

@@ -70,7 +70,14 @@ def to_8_bits(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 def _shape_advice(shape: tuple[int, ...]) -> str:
     if len(shape) == 3 and shape[0] in (1, 3, 4):
         return ". Channels come last: array.transpose(1, 2, 0)"
-    if len(shape) == 4 or len(shape) == 3:
+    if len(shape) == 3 and shape[2] == 2:
+        return ". If the second channel is alpha: array[..., 0]"
+    if len(shape) == 3:
+        return (
+            ". One picture at a time: of [n, height, width] array[0], of [height, width, n] array[..., 0], or all of "
+            "the first kind to classify_many"
+        )
+    if len(shape) == 4:
         return ". One picture at a time: pass array[0], or all of them to classify_many"
     return ""
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from typing import Final, TypeVar
 
+from .dicom import is_dataset
 from .errors import ClientClosed, DensescanError
 from .images import describe
 
@@ -35,14 +37,21 @@ def run_many(
         ordered: Yield in the order of the items, and not each as soon as it is done and the next item there.
 
     Raises:
-        ValueError: `in_flight` is below 1; at the call, not at the first item.
+        TypeError: `items` is a single picture; at the call, not at the first item.
+        ValueError: `in_flight` is below 1.
     """
-    check_in_flight(in_flight)
+    check_many(items, in_flight)
     return (_in_order if ordered else _as_completed)(work, items, in_flight)
 
 
-def check_in_flight(in_flight: int) -> None:
-    """ValueError unless `in_flight` is 1 or more."""
+def check_many(items: object, in_flight: int) -> None:
+    """TypeError if `items` is a single picture, which may be iterable as well; ValueError if `in_flight` is below 1."""
+    if isinstance(items, (str, bytes, bytearray, os.PathLike)):
+        raise TypeError(
+            "images is one path or one file: pass several in a list, such as sorted(Path('films').glob('*.png'))"
+        )
+    if is_dataset(items):
+        raise TypeError("images is one DICOM dataset: pass densescan.frames(dataset)")
     if in_flight < 1:
         raise ValueError(f"in_flight is {in_flight}; expected 1 or more")
 

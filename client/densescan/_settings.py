@@ -28,7 +28,9 @@ CHANNEL_OPTIONS: Final[list[tuple[str, int]]] = [
 ]
 
 
-_HAS_PORT: Final = re.compile(r"^unix|:\d+$")  # a socket file needs none
+_HAS_PORT: Final = re.compile(r"^unix(-abstract)?:|:\d+$")  # a socket file needs none
+
+_LAST_PORT: Final = 65_535
 
 _LONGEST_S: Final = 1e9  # some decades; above that gRPC takes a time limit for one that is over
 
@@ -41,11 +43,13 @@ def resolve_url(url: str | None) -> str:
     """
     address = (url or os.environ.get(URL_VARIABLE, "")).strip() or DEFAULT_URL
     for part in map(str.strip, address.split(",")):
-        if part.startswith(("http://", "https://", "grpc://")):
+        if part.startswith(("http://", "https://", "grpc://", "grpcs://")):
             raise ValueError(f"address {part!r}: give host:port of the gRPC endpoint, such as {DEFAULT_URL}")
         if part and not _HAS_PORT.search(part):  # gRPC would take 443
-            example = f"{part.rstrip(':')}:8001"
-            raise ValueError(f"address {part!r} has no port: Triton's gRPC port is usually {example}")
+            example = part.rstrip(":/") + ("" if _HAS_PORT.search(part.rstrip("/")) else ":8001")
+            raise ValueError(f"address {part!r} does not end with a port: Triton's gRPC port is usually {example}")
+        if not part.startswith("unix") and part and int(part.rpartition(":")[2]) > _LAST_PORT:
+            raise ValueError(f"address {part!r}: ports go up to {_LAST_PORT}; Triton's gRPC port is usually 8001")
     return address
 
 

@@ -14,7 +14,7 @@ from ._async_pipeline import run_many
 from ._base import ClientBase
 from ._explaining import Question
 from ._faults import Call, translated
-from ._pipeline import check_in_flight
+from ._pipeline import check_many
 from ._protocol import Job
 from ._settings import Deadline, Terms, check_timeout
 from ._targets import channel_options, credentials, target
@@ -119,7 +119,7 @@ class AsyncClient(ClientBase):
     ) -> AsyncIterator[Classification | DensescanError]:
         """Classify pictures, several at once, and yield the results in their order; see `Client.classify_many`."""
         job, terms = Job.of(task, threshold, model_version), self._terms(timeout_s, metadata)
-        check_in_flight(in_flight)
+        check_many(images, in_flight)
         return run_many(lambda image: self._classify_in_turn(job, image, terms), images, in_flight, ordered=ordered)
 
     async def explain_xray(
@@ -188,7 +188,7 @@ class AsyncClient(ClientBase):
     ) -> AsyncIterator[Explanation | DensescanError]:
         """Explain pictures, several at once, and yield the results in their order; see `Client.explain_many`."""
         question, terms = Question.of(task, target, threshold, model_version), self._terms(timeout_s, metadata)
-        check_in_flight(in_flight)
+        check_many(images, in_flight)
         return run_many(lambda image: self._explain_in_turn(question, image, terms), images, in_flight, ordered=ordered)
 
     async def is_ready(self, *, timeout_s: float | None = None, metadata: Mapping[str, str] | None = None) -> bool:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .errors import DensescanError, InvalidImage, ModelNotFound, ServerUnavailable
-from .results import Classification
+from .results import Classification, percent
 from .status import ServerStatus
 from .tasks import Task
 
@@ -77,7 +77,7 @@ def _cells(task: Task, result: Classification, narrow: bool) -> list[Text]:
     else:
         chances = [Text(f"{p:.4f}", styles[label]) for label, p in result.probabilities.items()]
     elapsed = "" if result.elapsed_ms is None else f"{result.elapsed_ms:.1f}"
-    return [Text(result.label, style=colour), Text(f"{result.confidence:.1%}"), *chances, Text(elapsed)]
+    return [Text(result.label, style=colour), Text(percent(result.confidence)), *chances, Text(elapsed)]
 
 
 def failure_lines(rows: Sequence[Row]) -> list[str]:

@@ -6,11 +6,12 @@ Limits are checked on the header, before any pixel is decoded.
 from __future__ import annotations
 
 import inspect
+import io
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -90,19 +91,40 @@ def read_bytes(source: ImageSource, *, max_bytes: int = MAX_FILE_BYTES) -> bytes
     elif inspect.iscoroutinefunction(getattr(source, "read", None)):
         raise InvalidImage(name, "the file object is read by awaiting: pass the bytes that `await file.read()` answers")
     elif hasattr(source, "read"):
+        start = _place(source)
         try:
-            data = source.read(max_bytes + 1)
+            data = _read_all(source, max_bytes + 1)
         except (OSError, ValueError) as error:  # ValueError: it is closed
             raise _unreadable(name, error) from error
         if not isinstance(data, bytes):
             raise InvalidImage(name, "the file object is open as text; open it with mode 'rb'")
+        if not data and start:
+            raise InvalidImage(name, "the file object has been read to its end; call its seek(0) first")
     else:
-        raise TypeError(f"cannot read an image from {type(source).__name__}: pass {_ACCEPTED}")
+        instead = "what its open('rb') gives" if hasattr(source, "open") else _ACCEPTED  # as zipfile.Path has
+        raise TypeError(f"cannot read an image from {type(source).__name__}: pass {instead}")
     if not data:
         raise InvalidImage(name, "the file is empty")
     if len(data) > max_bytes:
         raise InvalidImage(name, f"longer than the limit of {max_bytes:,} bytes (max_bytes)")
     return data
+
+
+def _read_all(file: Any, most: int) -> Any:
+    """What is left of a file object, `most` bytes of it: one without a buffer, as of a pipe, gives a part at a time."""
+    data = part = file.read(most)
+    while isinstance(part, bytes) and part and len(data) < most and isinstance(file, io.RawIOBase):
+        part = file.read(most - len(data))
+        data += part or b""
+    return data
+
+
+def _place(file: Any) -> int:
+    """Where a file object stands; 0 where it does not know."""
+    try:
+        return int(file.tell())
+    except (OSError, ValueError, AttributeError, TypeError):
+        return 0
 
 
 def _read_path(path: Path, name: str, max_bytes: int) -> bytes:

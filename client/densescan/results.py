@@ -61,6 +61,11 @@ class Classification:
         }
 
 
+def percent(probability: float) -> str:
+    """A probability for people: never rounded up to certainty."""
+    return f"{min(round(100 * probability, 1), 99.9):.1f}%"
+
+
 def decide(task: Task, probabilities: Mapping[str, float], threshold: float | None) -> str:
     """The label of `probabilities`.
 

@@ -108,6 +108,24 @@ def test_a_folder_stands_for_the_pictures_in_it_sorted(fake: FakeTriton, film: I
     assert sources == [str(tmp_path / name) for name in ("a.jpg", "b.PNG", "sub/c.png")]
 
 
+def test_what_a_folder_holds_besides_is_told_and_nothing_that_should_be_a_picture_is_passed_over(
+    fake: FakeTriton, film: Image.Image, tmp_path: Path
+) -> None:
+    film.save(tmp_path / "a.png")
+    film.save(tmp_path / "b.jfif", "JPEG")
+    film.save(tmp_path / "IM1", "PNG")
+    (tmp_path / "notes.txt").write_text("left out")
+    (tmp_path / "._a.png").write_bytes(b"of a Mac")
+    (tmp_path / "empty.dcm").touch()
+    (tmp_path / "lost.png").symlink_to(tmp_path / "nowhere.png")
+    done = run("classify", "xray", tmp_path, "--json", url=fake.url)
+    rows = {Path(row["source"]).name: row for row in map(json.loads, done.stdout.splitlines())}
+    assert sorted(rows) == ["a.png", "b.jfif", "empty.dcm", "lost.png"]
+    assert ["error" in rows[name] for name in sorted(rows)] == [False, False, True, True]
+    assert done.exit_code == 1
+    assert f"2 files, such as {tmp_path / 'IM1'}" in done.stderr
+
+
 def test_a_folder_holds_dicom_of_any_name(fake: FakeTriton, tmp_path: Path) -> None:
     film = dicom_files.saved(dicom_files.dataset(RAMP))
     for name in ("a.dcm", "IM0001", "b.DCM"):

@@ -554,3 +554,63 @@ def test_without_pydicom_one_line_says_what_to_install(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60)
     assert done.stdout == f"{path}: is DICOM, which needs: pip install 'densescan[dicom]'\n", done.stderr
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "1e999"])
+@pytest.mark.parametrize("keyword", ["WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept"])
+def test_a_number_that_is_not_finite_is_as_if_it_were_not_there(keyword: str, number: str) -> None:
+    elements = {"WindowCenter": "1024", "WindowWidth": "512", "RescaleSlope": "1", "RescaleIntercept": "0"}
+    file = dataset(RAMP * 8, bits=12, **elements)
+    del file[keyword]
+    without = grey(file)
+    file.add_new(keyword, "LO", number)  # as a DS pydicom does not write it
+    assert np.array_equal(grey(file), without)
+
+
+def test_a_text_may_be_filled_up_with_a_null_byte() -> None:
+    raw = saved(dataset(RAMP.astype(np.uint8), PhotometricInterpretation="MONOCHROME1"))
+    filled = raw.replace(b"MONOCHROME1 ", b"MONOCHROME1\0")
+    assert filled != raw
+    assert np.array_equal(grey(filled), 255 - RAMP)
+
+
+@pytest.mark.parametrize("keyword", ["VOILUTSequence", "ModalityLUTSequence"])
+def test_a_table_of_a_big_endian_file_is_read_in_its_order(keyword: str) -> None:
+    table = np.linspace(4095, 0, 256).astype(np.uint16)
+    expected = grey(saved(dataset(RAMP, bits=12, **{keyword: lookup(table, 0, 12, "US")})))
+    (item,) = lookup(table, 0, 12, "US")
+    item.LUTData = table.astype(">u2").tobytes()
+    file = dataset(RAMP.astype(">u2"), bits=12, syntax=ExplicitVRBigEndian, **{keyword: [item]})
+    assert np.array_equal(grey(saved(file)), expected)
+    assert np.abs(expected - (255 - RAMP)).max() <= 1
+
+
+def window_group(centre: int) -> Any:
+    group, window = Dataset(), Dataset()
+    window.WindowCenter, window.WindowWidth = centre, 100
+    group.FrameVOILUTSequence = [window]
+    return group
+
+
+def test_a_frames_own_window_comes_before_that_of_all_and_that_before_the_files() -> None:
+    stored = np.stack([RAMP * 8] * 3)
+    file = dataset(stored, bits=12, WindowCenter=100, WindowWidth=100)
+    file.PerFrameFunctionalGroupsSequence = [window_group(400), Dataset()]  # of the third frame there is none
+    file.SharedFunctionalGroupsSequence = [window_group(1600)]
+    seen = [np.asarray(picture.image) for picture in frames(saved(file)) if not isinstance(picture, InvalidImage)]
+    for centre, got in zip((400, 1600, 1600), seen, strict=True):
+        assert np.array_equal(got, grey(dataset(RAMP * 8, bits=12, WindowCenter=centre, WindowWidth=100)))
+    del file.SharedFunctionalGroupsSequence
+    assert not np.array_equal(np.asarray(next(iter(frames(saved(file)))).image), seen[1])
+    *_, last = frames(saved(file))
+    assert not isinstance(last, InvalidImage)
+    assert np.array_equal(last.image, grey(dataset(RAMP * 8, bits=12, WindowCenter=100, WindowWidth=100)))
+
+
+def test_a_number_of_unknown_kind_that_was_set_in_memory_is_read() -> None:
+    file = dataset(RAMP * 8, bits=12)
+    file.add_new("PixelPaddingValue", "SS" if file.PixelRepresentation else "US", 5)
+    known = grey(file)
+    del file.PixelPaddingValue
+    file.add_new("PixelPaddingValue", "UN", b"\5\0")
+    assert np.array_equal(grey(file), known)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tritonclient.utils import InferenceServerException
 
@@ -48,6 +50,14 @@ def test_a_status_has_one_meaning(code: str, details: str, expected: type[Denses
     assert type(error) is expected
     assert "gpu-box:8001" in str(error)
     assert details in str(error) or code == "DEADLINE_EXCEEDED"
+
+
+def test_who_hangs_up_before_the_first_answer_may_want_tls_or_be_another_port() -> None:
+    details = "connections to all backends failing; last error: UNKNOWN: ipv4:127.0.0.1:8000: Socket closed"
+    said = str(translate("StatusCode.UNAVAILABLE", details, replace(CALL, reached=False)))
+    assert "TLS" in said
+    assert "8000 is HTTP" in said
+    assert "TLS" not in str(translate("StatusCode.UNAVAILABLE", details, CALL)), "a server that stops"
 
 
 @pytest.mark.parametrize(
@@ -106,3 +116,17 @@ def test_the_original_error_is_kept_as_the_cause() -> None:
 def test_errors_of_our_own_pass_unchanged() -> None:
     with pytest.raises(KeyError), translated(CALL):
         raise KeyError("bug")
+
+
+@pytest.mark.parametrize(
+    "details",
+    ["failed to load the engine: file 'model.plan' is not found", "in ensemble 'x', the GPU is not ready"],
+)
+def test_a_failed_inference_is_not_taken_for_a_missing_model_by_its_words(details: str) -> None:
+    assert type(translate("StatusCode.INTERNAL", details, CALL)) is InferenceFailed
+
+
+def test_a_model_is_waited_for_only_where_the_status_says_that_it_may_come() -> None:
+    details = "Request for unknown model: 'x' version 9 is not ready"
+    assert translate("StatusCode.UNAVAILABLE", details, CALL).transient
+    assert not translate("StatusCode.INVALID_ARGUMENT", details, CALL).transient

@@ -10,6 +10,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from densescan import _canvas, _figures, contact_sheet
+from densescan.colormaps import colours
+from densescan.results import percent
 from densescan.tasks import RESEARCH_ONLY
 
 from .explanations import explain, spike
@@ -42,7 +44,7 @@ def test_an_overlay_tells_label_confidence_target_scale_and_that_it_is_for_resea
     image = explain(spike(3, 3), target="NORMAL", picture=Image.new("L", size, 90)).overlay()
     assert image.mode == "RGB"
     text = "\n".join(written)
-    for expected in ("PNEUMONIA", "90.0 %", "Grad-CAM for NORMAL", RESEARCH_ONLY, "most", "half", "none"):
+    for expected in ("PNEUMONIA", "90.0%", "Grad-CAM for NORMAL", RESEARCH_ONLY, "most", "half", "none"):
         assert expected in text
 
 
@@ -100,7 +102,37 @@ def test_a_sheet_without_explanations_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("probability", "text"),
-    [(1.0, "99.9 %"), (0.99999, "99.9 %"), (0.5, "50.0 %"), (0.12345, "12.3 %"), (0.0, "0.0 %")],
+    [(1.0, "99.9%"), (0.99999, "99.9%"), (0.5, "50.0%"), (0.86457, "86.5%"), (0.12345, "12.3%"), (0.0, "0.0%")],
 )
 def test_no_probability_is_rounded_up_to_certainty(probability: float, text: str) -> None:
-    assert _figures._percent(probability) == text
+    assert percent(probability) == text
+
+
+def test_the_scale_has_the_hottest_colour_above() -> None:
+    bar = np.asarray(_canvas.colour_bar(18, 100, "inferno"))
+    ends = colours(np.array([1, 0], np.float32), "inferno")
+    assert (bar[0] == ends[0]).all()
+    assert (bar[-1] == ends[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "fitted"), [((100, 50), (720, 360)), ((50, 100), (360, 720)), ((1440, 720), (720, 360))]
+)
+def test_a_picture_is_fitted_into_its_box_whole_and_in_proportion(
+    size: tuple[int, int], fitted: tuple[int, int]
+) -> None:
+    assert _canvas.fitted(Image.new("L", size), 720, 720).size == fitted
+
+
+def test_a_name_is_shortened_in_its_middle_and_as_little_as_need_be() -> None:
+    name = "a folder of films, and in it the film.png"
+    for width in (40, 100, 200):
+        short = _canvas.shortened(name, 16, width)
+        start, end = short.split("...")
+        assert name.startswith(start)
+        assert name.endswith(end)
+        assert width - 15 < _canvas.text_width(short, 16) <= width
+
+
+def test_letters_that_the_font_lacks_are_question_marks() -> None:
+    assert _canvas.printable("Größe 写真") == "Größe ??"

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import threading
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -166,7 +168,8 @@ def noise(low: float, high: float) -> npt.NDArray[np.float64]:
         (np.zeros((64, 64), object), "dtype object"),
         (np.zeros(64, np.uint8), r"shape \(64,\)"),
         (np.zeros((2, 64, 64, 3), np.uint8), r"shape \(2, 64, 64, 3\).*classify_many"),
-        (np.zeros((64, 64, 2), np.uint8), r"shape \(64, 64, 2\)"),
+        (np.zeros((64, 64, 2), np.uint8), r"shape \(64, 64, 2\).*alpha: array\[\.\.\., 0\]"),
+        (np.zeros((64, 64, 9), np.uint8), r"of \[height, width, n\] array\[\.\.\., 0\]"),
         (np.zeros((3, 64, 64), np.uint8), r"shape \(3, 64, 64\).*transpose\(1, 2, 0\)"),
         (noise(-1, 1), r"normalised to -1\.\.1\. Undo it: \(x \+ 1\) / 2"),
         (noise(-1024, 1024), r"normalised to -1024\.\.1024.*Undo it: \(x \+ 1024\) / 2048"),
@@ -259,6 +262,40 @@ def closed() -> io.BytesIO:
 def test_a_file_object_that_cannot_be_read_spoils_only_itself(file: io.BytesIO, reason: str) -> None:
     with pytest.raises(InvalidImage, match=reason):
         open_grey(file)
+
+
+def test_a_pipe_without_a_buffer_is_read_to_its_end() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (400, 400), np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(noise).save(stream, "PNG")
+    assert len(stream.getvalue()) > 2 * 65_536  # as much as a pipe holds
+    reading, writing = os.pipe()
+
+    def write() -> None:
+        with open(writing, "wb") as file:
+            file.write(stream.getvalue())
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    with open(reading, "rb", buffering=0) as file:
+        assert np.array_equal(open_grey(file), noise)
+    thread.join()
+
+
+def test_a_file_object_that_was_read_before_is_not_called_empty() -> None:
+    file = io.BytesIO(b"picture")
+    file.read()
+    with pytest.raises(InvalidImage, match=r"seek\(0\) first"):
+        open_grey(file)
+    with pytest.raises(InvalidImage, match="the file is empty"):
+        open_grey(io.BytesIO())
+
+
+def test_a_member_of_an_archive_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "films.zip", "w") as archive:
+        archive.writestr("a.png", b"")
+    with pytest.raises(TypeError, match=r"what its open\('rb'\) gives"):
+        open_grey(zipfile.Path(tmp_path / "films.zip", "a.png"))  # type: ignore[arg-type]
 
 
 def test_a_text_file_object_is_refused_with_the_remedy() -> None:

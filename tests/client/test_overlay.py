@@ -44,3 +44,12 @@ def test_a_black_and_a_white_picture_do_not_overflow() -> None:
         assert pixels.dtype == np.uint8
         assert pixels.shape == (ROUND, ROUND, 3)
         assert (pixels[0, 0] == grey).all()
+
+
+def test_warm_places_cover_the_picture_along_an_s_curve_and_are_rounded() -> None:
+    picture = Image.new("L", (40, 40), 50)
+    for level in (0.1, 0.25, 0.5, 0.9):
+        heat = np.full((40, 40), level, np.float32)
+        cover = 0.6 * level**2 * (3 - 2 * level)
+        expected = np.rint((1 - cover) * 50 + cover * colours(heat)[0, 0].astype(float))
+        assert np.asarray(blend(picture, heat, 0.6, line_px=0))[20, 20].tolist() == expected.tolist()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,18 @@ def test_results_come_in_order_even_when_the_first_is_the_slowest() -> None:
         return item * 10
 
     assert list(run_many(work, range(20), 4)) == [item * 10 for item in range(20)]
+
+
+@pytest.mark.parametrize("items", ["films", Path("films"), b"\xff\xd8", bytearray(b"\xff\xd8")])
+def test_a_single_picture_is_not_taken_for_several(items: Any) -> None:
+    with pytest.raises(TypeError, match="pass several in a list"):
+        run_many(lambda item: item, items, 4)
+
+
+def test_a_dicom_dataset_is_not_taken_for_its_elements() -> None:
+    dataset = pytest.importorskip("pydicom").Dataset()
+    with pytest.raises(TypeError, match=r"densescan\.frames"):
+        run_many(lambda item: item, dataset, 4)
 
 
 def test_an_error_takes_the_place_of_its_own_item_only() -> None:
@@ -225,3 +238,44 @@ def test_a_wrong_in_flight_is_refused_at_the_call(in_flight: int) -> None:
 def test_nothing_in_nothing_out() -> None:
     empty: list[int] = []
     assert list(run_many(lambda item: item, empty, 4)) == []
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_an_error_that_names_its_source_already_keeps_that_name(ordered: bool) -> None:
+    """The page of a file says more than the file."""
+
+    def work(item: str) -> str:
+        raise InvalidImage(f"{item}#3", "is empty")
+
+    (error,) = run_many(work, ["scan.tif"], 2, ordered=ordered)
+    assert isinstance(error, InvalidImage)
+    assert error.source == "scan.tif#3"
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_leaving_early_waits_for_nothing_and_begins_nothing_more(ordered: bool) -> None:
+    begun: list[int] = []
+    several, hold = threading.Event(), threading.Event()
+
+    def work(item: int) -> int:
+        begun.append(item)
+        if item == 0:
+            assert several.wait(10)  # until all that may be taken ahead have been
+        else:
+            hold.wait(10)
+        return item
+
+    def items() -> Iterator[int]:
+        for item in itertools.count():
+            if item == (AHEAD * 2 - 1 if ordered else 1):
+                several.set()
+            yield item
+
+    results = run_many(work, items(), 2, ordered=ordered)
+    assert next(results) == 0
+    start = time.monotonic()
+    results.close()  # type: ignore[attr-defined]
+    assert time.monotonic() - start < 5, "it waited for what is under way"
+    hold.set()
+    time.sleep(0.1)
+    assert len(begun) <= 3, "what had not begun was not dropped"

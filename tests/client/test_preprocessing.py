@@ -135,3 +135,13 @@ def test_the_same_holds_for_real_images(densescan_data: Path, folder: str) -> No
         with Image.open(path) as image:
             large = image.resize((1800, 1600), Image.Resampling.BICUBIC)
         assert shortcut_error(as_jpeg(large)) < 1
+
+
+def test_pictures_are_resized_with_the_filter_that_the_networks_were_trained_with() -> None:
+    """A triangle as wide as the step between pixels: another filter gives pictures nearly alike, and answers off."""
+    edge = np.zeros((100, 100), np.uint8)
+    edge[:, 50:] = 255
+    assert preprocess_grey(edge)[0, 110:114].tolist() == [0, 71, 184, 255]
+    shrunk = np.zeros((336, 336), np.uint8)
+    shrunk[:, 150:] = 255
+    assert preprocess_grey(shrunk)[0, 98:102].tolist() == [0, 28, 227, 255]

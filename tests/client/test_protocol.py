@@ -152,3 +152,22 @@ def test_status_lists_models_in_order_with_what_is_wrong() -> None:
         True,
         False,
     )
+
+
+@pytest.mark.parametrize("values", [[0.5, 0.52], [0.5, 0.48], [-0.02, 1.02], [1.02, -0.02]])
+def test_more_than_rounding_is_no_probability(values: list[float]) -> None:
+    with pytest.raises(InferenceFailed, match="no probabilities"):
+        parsed(Job.of("xray", 0.5, ""), answer(values))
+
+
+@pytest.mark.parametrize(
+    ("task", "modality", "warned"),
+    [("xray", "", False), ("xray", "DX", False), ("mri", "MR", False), ("mri", "DX", True)],
+)
+def test_only_a_modality_that_the_file_names_and_the_task_lacks_is_warned_of(
+    task: str, modality: str, warned: bool
+) -> None:
+    image = _protocol.LoadedImage("a.png", np.zeros((224, 224, 3), np.uint8), modality, ("of the file",))
+    warnings = image.warnings_for(Job.of(task, None, "").task)
+    assert warnings[-1] == "of the file"
+    assert [modality in warning for warning in warnings[:-1]] == [True] * warned

@@ -85,3 +85,9 @@ def test_to_dict_is_plain_json_with_every_field() -> None:
 def test_what_is_unknown_stays_null() -> None:
     record = classification(threshold=None, elapsed_ms=None, source=None).to_dict()
     assert (record["threshold"], record["elapsed_ms"], record["source"]) == (None, None, None)
+
+
+def test_to_dict_keeps_six_decimals_of_a_probability() -> None:
+    record = classification(confidence=0.12345678, probabilities={"NORMAL": 0.87654321, "PNEUMONIA": 0.12345678})
+    assert record.to_dict()["confidence"] == 0.123457
+    assert record.to_dict()["probabilities"] == {"NORMAL": 0.876543, "PNEUMONIA": 0.123457}

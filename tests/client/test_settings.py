@@ -17,16 +17,29 @@ def test_the_address_is_the_argument_then_the_variable_then_the_default(monkeypa
     assert resolve_url("other:1") == "other:1"
 
 
-@pytest.mark.parametrize("url", ["http://localhost:8000", "https://triton", "grpc://triton:8001"])
+@pytest.mark.parametrize(
+    "url", ["http://localhost:8000", "https://triton", "grpc://triton:8001", "grpcs://triton:8001"]
+)
 def test_a_web_address_is_refused_with_the_form_that_is_expected(url: str) -> None:
     with pytest.raises(ValueError, match="give host:port of the gRPC endpoint"):
         resolve_url(url)
 
 
-@pytest.mark.parametrize("url", ["gpu-box", "gpu-1:8001,gpu-2", "gpu-box:", "[::1]", "dns:///gpu"])
+@pytest.mark.parametrize("url", ["gpu-box", "gpu-1:8001,gpu-2", "gpu-box:", "[::1]", "dns:///gpu", "unix-box"])
 def test_an_address_without_a_port_is_refused_and_not_taken_for_port_443(url: str) -> None:
-    with pytest.raises(ValueError, match=r"has no port: .*:8001"):
+    with pytest.raises(ValueError, match=r"does not end with a port: .*:8001"):
         resolve_url(url)
+
+
+def test_an_address_with_something_behind_the_port_is_refused_with_the_one_that_is_meant() -> None:
+    with pytest.raises(ValueError, match=r"is usually gpu-box:9001$"):
+        resolve_url("gpu-box:9001/")
+
+
+def test_a_port_that_there_is_not_is_refused_and_not_taken_for_another() -> None:
+    assert resolve_url("gpu-box:65535") == "gpu-box:65535"
+    with pytest.raises(ValueError, match="ports go up to 65535"):
+        resolve_url("gpu-1:8001,gpu-2:65536")
 
 
 @pytest.mark.parametrize("url", ["gpu-1:8001, gpu-2:8001,", "dns:///gpu:8001", "[::1]:8001", "unix:/tmp/triton"])

@@ -261,3 +261,27 @@ def _error(client: Client, picture: object) -> DensescanError:
     with pytest.raises(DensescanError) as caught:
         client.classify_xray(picture)  # type: ignore[arg-type]
     return caught.value
+
+
+def test_who_has_waited_for_its_turn_is_sent_whatever_others_spent_since() -> None:
+    throttle = Throttle("a:1", clock=lambda: 0.0)
+    refused(throttle, int(BUDGET))
+    assert throttle.pause_s("m") > 0
+    with throttle.admitted("m", in_turn=True):
+        pass
+    with pytest.raises(Overloaded, match="held back"), throttle.admitted("m"):
+        raise AssertionError
+
+
+@pytest.mark.parametrize("answers", [0, 1000])
+def test_a_long_pause_or_many_answers_earn_no_more_than_a_short_burst(answers: int) -> None:
+    """Or a client that was idle over night would flood a full queue for minutes."""
+    now = 0.0
+    throttle = Throttle("a:1", clock=lambda: now)
+    for _ in range(1 + answers):
+        with throttle.admitted("m"):
+            pass
+    now = 3600.0 if not answers else 0.0
+    refused(throttle, int(BUDGET))
+    with pytest.raises(Overloaded, match="held back"), throttle.admitted("m"):
+        raise AssertionError

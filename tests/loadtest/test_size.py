@@ -164,3 +164,12 @@ def test_the_command_reads_a_benchmark(tmp_path: Path) -> None:
         ["--per-second", "1", "--bench", "no"],
     ):
         assert CliRunner().invoke(app, wrong).exit_code == 2
+
+
+def test_a_lowest_rate_at_which_nobody_was_answered_is_said_and_the_order_of_the_rates_does_not_matter() -> None:
+    measured = report()
+    measured["open"] = dict(reversed(measured["open"].items()))
+    assert capacity(measured, 1000) == (95.0, 150)
+    measured["open"]["0.5"]["latency_ms"] = None
+    with pytest.raises(ValueError, match="at 50 requests a second 95 % took up to inf ms"):
+        capacity(measured, 10)

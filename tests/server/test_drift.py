@@ -185,7 +185,7 @@ class TestCounting:
         assert fake_pb_utils.metrics() == ""
         assert fake_pb_utils.Logger.warnings == []
         with pytest.raises(DriftError, match="counts no answers"):
-            from_metrics(fake_pb_utils.metrics())
+            from_metrics('nv_inference_count{model="m",version="1"} 1\n' + fake_pb_utils.metrics())
 
 
 @pytest.fixture(scope="module")
@@ -285,6 +285,7 @@ def test_what_was_seen_can_become_what_is_compared_with(tmp_path: Path) -> None:
         ("null", "line 1 is not one"),
         ("", "there is no answer"),
         ('{"model": "tiny", "model_version": "7", "probabilities": {}}', "pass the served repository"),
+        ('{"model": "xray_gradcam", "model_version": "7", "probabilities": {}}', "xray_densenet121/7"),
         ('{"model": "tiny", "model_version": "1", "probabilities": {"a": 1}}', "lacks the label 'b'"),
         ('{"model": "tiny_pair", "model_version": "1", "probabilities": {"a": 1}}', "export the network anew"),
     ],
@@ -295,6 +296,18 @@ def test_what_cannot_be_compared_is_told(tmp_path: Path, line: str, told: str) -
     release(root / "tiny_pair/1")
     with pytest.raises(DriftError, match=told):
         from_answers([line], root)
+
+
+def test_a_page_that_is_no_metrics_is_not_called_a_server_that_counts_nothing() -> None:
+    with pytest.raises(DriftError, match="ends in /metrics"):
+        from_metrics("")
+    with pytest.raises(DriftError, match="counts no answers"):
+        from_metrics('nv_inference_count{model="m",version="1"} 3\n')
+
+
+def test_counts_without_those_of_the_release_are_told() -> None:
+    with pytest.raises(DriftError, match="m is counted without"):
+        from_metrics('densescan_answers_total{model="m",version="1",label="a",confidence="0",process="1"} 3\n')
 
 
 def test_what_answers_without_http_is_told_in_one_line() -> None:

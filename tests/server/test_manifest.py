@@ -103,3 +103,9 @@ def test_the_digests_are_those_that_exporting_writes(version: Path) -> None:
 def test_a_digest_is_sha_256(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
     assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_what_keeps_a_folder_in_git_is_nobodys_addition(version: Path) -> None:
+    (version / ".gitkeep").touch()
+    assert differences(version) == {}
+    assert check_versions(models(version)) == [version]

@@ -96,3 +96,13 @@ def test_a_sign_that_was_taken_for_a_dead_ones_before_it_was_locked_is_made_agai
     assert [path.name for path in memory.iterdir()] == [f"{regions.prefix}in_use"]
     assert signs[0].name != f"{regions.prefix}in_use"
     regions.close()
+
+
+def test_a_server_that_starts_makes_room_by_deleting_what_dead_ones_left(memory: Path) -> None:
+    dead, prefix = another_server(memory)
+    dead.kill()
+    dead.communicate()
+    assert (memory / f"{prefix}region").is_file()
+    regions = Regions()
+    assert [path.name for path in memory.iterdir()] == [f"{regions.prefix}in_use"]
+    regions.close()

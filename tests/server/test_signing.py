@@ -128,6 +128,11 @@ def test_the_repositorys_own_path_may_be_a_link(repository: Path, tmp_path: Path
     [
         (lambda folder: (folder / "__pycache__").mkdir() or (folder / "__pycache__/m.pyc").touch(), "compiled Python"),
         (lambda folder: (folder / "99").symlink_to("1"), "tiny/99 is no file but a link"),
+        (lambda folder: Path(os.fsdecode(os.fsencode(folder) + b"/a\xff")).touch(), "not UTF-8"),
+        (
+            lambda folder: (folder / ".export-7-a").mkdir() or (folder / ".export-7-a/x").touch(),
+            "tiny/.export-7-a: delete",
+        ),
     ],
 )
 def test_what_a_check_would_refuse_is_not_signed(

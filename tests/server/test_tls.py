@@ -45,6 +45,20 @@ def test_a_file_that_is_not_there_stops_the_start_instead_of_serving_without(
         triton.start()
 
 
+@pytest.mark.parametrize(
+    ("key", "client_ca", "told"),
+    [
+        ("ca-key.pem", "ca.pem", "are not a certificate and its key"),
+        ("server-key.pem", "server-key.pem", "no certificates"),
+    ],
+)
+def test_files_that_do_not_belong_together_are_told_before_anything_starts(
+    folder: Path, key: str, client_ca: str, told: str
+) -> None:
+    with pytest.raises(TlsError, match=told):
+        tls_options(folder / "server.pem", folder / key, folder / client_ca)
+
+
 @pytest.mark.triton
 def test_the_embedded_server_answers_who_has_a_certificate_and_nobody_else(folder: Path, tiny_repository: Path) -> None:
     from tritonclient.grpc import InferenceServerClient, InferInput

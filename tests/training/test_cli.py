@@ -83,6 +83,7 @@ def test_after_ctrl_c_it_says_what_becomes_of_the_work(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "set_up_logging", lambda: None)
+    monkeypatch.setattr(cli.signal, "signal", lambda number, handler: None)
     monkeypatch.setattr(cli.commands, "export", interrupted)
     monkeypatch.setattr(sys, "argv", ["training", "export", "--task", "xray"])
     with pytest.raises(SystemExit) as stopped:

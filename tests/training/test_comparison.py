@@ -258,3 +258,47 @@ def test_the_command_prints_and_records(tmp_path: Path) -> None:
         assert result.exit_code == 0, result.output
         assert wanted in result.output
     assert "| release | " in document.read_text()
+
+
+def test_results_of_two_folds_are_not_compared(tmp_path: Path) -> None:
+    one = write_report(tmp_path / "a", "a", answers(0.5))
+    other = write_report(tmp_path / "b", "b", answers(0.5), fold="test")
+    with pytest.raises(ValueError, match=r"different tasks or folds \(xray test, xray val\)"):
+        comparison.load([one, other])
+
+
+def test_a_folder_of_two_results_does_not_say_which_is_meant(tmp_path: Path) -> None:
+    folder = write_robustness(tmp_path / "a", "a", ["blur"])
+    write_report(folder, "a", answers(0.9))
+    with pytest.raises(ValueError, match=r"report\.json or robustness\.json"):
+        comparison.load([folder])
+    assert len(comparison.load([folder / "report.json", folder / "robustness.json"])) == 1
+
+
+def test_by_one_family_nothing_else_is_compared() -> None:
+    rows = [comparison.Measured(name, XRAY, "val", answers(1.0), {"blur": 0.4}) for name in "ab"]
+    result = comparison.compare(rows, resamples=10, family="virus")
+    for row in result["rows"]:
+        assert list(row["figures"]) == list(result["columns"])
+
+
+def test_where_all_films_are_another_hospitals_the_figures_are_of_them() -> None:
+    whole = answers(1.0, adults=40)
+    adult = np.array([family == "adult" for family in whole.families])
+    only = Predictions(
+        tuple(entry for entry, chosen in zip(whole.entries, adult, strict=True) if chosen),
+        whole.classes[adult],
+        ("adult",) * 40,
+        whole.probabilities[adult],
+    )
+    (row,) = comparison.compare([comparison.Measured("a", XRAY, "val", only)], resamples=20)["rows"]
+    assert row["figures"]["auroc"]["value"] == pytest.approx(roc_auc_score(only.classes, only.probabilities[:, 1]))
+    assert "other_hospital" not in row["figures"]
+
+
+def test_without_films_of_both_classes_another_hospitals_have_no_auroc() -> None:
+    whole = answers(1.0)
+    healthy = replace(whole, classes=np.where([family == "adult" for family in whole.families], 0, whole.classes))
+    (row,) = comparison.compare([comparison.Measured("a", XRAY, "val", healthy)], resamples=20)["rows"]
+    assert "auroc" in row["figures"]
+    assert "other_hospital" not in row["figures"]

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from densescan.tasks import MRI, XRAY
-from training import families, metrics
+from training import families, metrics, resampling
 from training.manifest import Entry
 
 STEMS = {
@@ -111,3 +111,36 @@ def test_of_several_classes_each_meets_the_rest_of_each_family() -> None:
     assert len(figures["family_pairs"]) == 4 * 2 * 2
     assert figures["worst_family"]["pair"].startswith("pituitary stored grey against the rest")
     assert figures["families"]["glioma, stored RGB"]["images"] == 20
+
+
+def test_a_pair_needs_ten_films_on_each_side_and_no_more() -> None:
+    classes, _, entries = films(adults=False)
+    counted: dict[str, int] = {}
+    for least in (9, 10):
+        chosen = [place for place in range(len(entries)) if "virus" not in entries[place].path]
+        chosen += [place for place in range(len(entries)) if "virus" in entries[place].path][:least]
+        some = [entries[place] for place in chosen]
+        found = families.pairs(XRAY, classes[chosen], some, [families.family_of(entry.path) for entry in some])
+        counted[str(least)] = sum(pair.first == "virus" for pair in found)
+    assert counted == {"9": 0, "10": 2}
+
+
+def test_under_a_resample_a_pair_is_weighted_by_its_own_films() -> None:
+    classes, probabilities, entries = films(adults=False)
+    found = families.pairs(XRAY, classes, entries, [families.family_of(entry.path) for entry in entries])
+    weights = resampling.draw([entry.group for entry in entries], 20)
+    drawn = families.separations(found, probabilities, weights)
+    for pair, values in zip(found, drawn, strict=True):
+        of_pair = weights * (pair.positive | pair.negative)
+        assert values == pytest.approx(resampling.auroc(classes == 1, probabilities[:, 1], of_pair))
+
+
+def test_the_interval_of_the_worst_is_that_of_the_smallest_in_each_resample() -> None:
+    classes, probabilities, entries = films(adults=False)
+    found = families.pairs(XRAY, classes, entries, [families.family_of(entry.path) for entry in entries])
+    probabilities[:, 1] = np.random.default_rng(5).random(len(classes))  # no pair is the worst in every resample
+    weights = resampling.draw([entry.group for entry in entries], 200)
+    drawn = families.separations(found, probabilities, weights)
+    worst = families.figures(found, probabilities, weights)["worst_family"]
+    assert worst["interval_95"] == resampling.interval(drawn.min(axis=0))
+    assert worst["interval_95"][1] < max(resampling.interval(values)[1] for values in drawn)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,16 @@ def test_both_models_get_the_number_after_the_newest_of_either(tmp_path: Path) -
             (home / version).mkdir(parents=True)
     assert exporting.next_version(*homes) == 11
     assert exporting.next_version(homes[0]) == 4
+
+
+def test_what_a_killed_export_left_is_deleted_and_what_another_is_making_is_not(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    for pid in (ended.pid, os.getpid()):
+        (tmp_path / f".export-{pid}-abc/version").mkdir(parents=True)
+    (tmp_path / "1").mkdir()
+    exporting._remove_leftovers(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [f".export-{os.getpid()}-abc", "1"]
 
 
 def test_when_one_folder_cannot_be_installed_none_is(tmp_path: Path) -> None:

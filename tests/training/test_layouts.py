@@ -116,6 +116,12 @@ def test_what_is_not_taken_is_told(tmp_path: Path) -> None:
     assert len(layouts.find_images(XRAY, tmp_path)) == 2
     (deeper,) = (count for what, count in layouts.passed_over(XRAY, tmp_path).items() if "below a class folder" in what)
     assert deeper == 1
+    save_noise(tmp_path / "NORMAL/c.pgm", 2)
+    for name in ("d.xyz", "e", ".hidden"):
+        (tmp_path / "NORMAL" / name).touch()
+    assert len(layouts.find_images(XRAY, tmp_path)) == 3
+    (others,) = (count for what, count in layouts.passed_over(XRAY, tmp_path).items() if what.startswith("other files"))
+    assert others == 2
 
 
 def test_a_linked_set_is_read_and_a_link_in_a_circle_ends(tmp_path: Path) -> None:

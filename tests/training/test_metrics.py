@@ -139,3 +139,60 @@ def test_of_several_classes_each_has_its_areas_against_the_rest() -> None:
 def test_intervals_can_be_repeated() -> None:
     first = metrics.evaluate(XRAY, CLASSES, PROBABILITIES, ENTRIES, resamples=50)
     assert first == metrics.evaluate(XRAY, CLASSES, PROBABILITIES, ENTRIES, resamples=50)
+
+
+def test_the_intervals_of_an_evaluation_draw_whole_patients() -> None:
+    rng = np.random.default_rng(0)
+    right = np.repeat(rng.random(40) < 0.8, 10)
+    classes = np.repeat(rng.integers(0, 2, 40), 10)
+    probabilities = np.full((400, 2), 0.3, np.float32)
+    probabilities[np.arange(400), np.where(right, classes, 1 - classes)] = 0.7
+
+    def width(groups: list[str], figure: str) -> float:
+        entries = [Entry(f"{place}.png", "", group, "val", "") for place, group in enumerate(groups)]
+        figures = metrics.evaluate(XRAY, classes, probabilities, entries, threshold=0.5, resamples=200)
+        low, high = {**figures["intervals_95"], **figures["classes"]["PNEUMONIA"]["intervals_95"]}[figure]
+        return high - low
+
+    by_patient, by_image = [str(place // 10) for place in range(400)], [str(place) for place in range(400)]
+    for figure in ("accuracy", "auroc", "recall"):
+        assert width(by_patient, figure) > 2 * width(by_image, figure), figure
+
+
+def test_a_network_that_rules_out_the_truth_has_a_finite_loss_and_interval() -> None:
+    sure = np.array([[1, 0], [0, 1], [0, 1], [1, 0], [0, 1]], np.float32)
+    figures = metrics.evaluate(XRAY, CLASSES, sure, ENTRIES, resamples=20)
+    assert np.isfinite(figures["loss"])
+    assert np.isfinite(figures["intervals_95"]["loss"]).all()
+
+
+def test_certainty_falls_into_the_last_bin_of_calibration() -> None:
+    assert metrics.calibration_bins(np.array([0.0, 0.5, 0.99, 1.0]), 10).tolist() == [0, 5, 9, 9]
+
+
+def test_what_a_threshold_leaves_undefined_is_no_number() -> None:
+    none_called = metrics.at_threshold(XRAY, CLASSES, PROBABILITIES, 0.99)
+    assert (none_called["sensitivity"], none_called["specificity"]) == (0, 1)
+    assert math.isnan(none_called["ppv"])
+    all_called = metrics.at_threshold(XRAY, CLASSES, PROBABILITIES, 0.0)
+    assert math.isnan(all_called["npv"])
+
+
+def test_average_precision_is_no_number_where_a_class_is_missing() -> None:
+    """Of no finding at all scikit-learn answers 0, as of a network that finds none."""
+    for classes in (np.zeros(5, np.int64), np.ones(5, np.int64)):
+        assert math.isnan(metrics.auprc(XRAY, classes, PROBABILITIES))
+
+
+def test_where_all_films_are_another_hospitals_they_are_the_headline() -> None:
+    adult = [Entry(f"nih_{place}_1.jpeg", "", f"nih_{place}", "val", "") for place in range(5)]
+    assert metrics.own_films(adult).all()
+    assert metrics.own_films([*ENTRIES, *adult]).tolist() == [True] * 5 + [False] * 5
+    figures = metrics.evaluate(XRAY, CLASSES, PROBABILITIES, adult, resamples=0)
+    assert figures["images"] == 5
+    assert "other_domains" not in figures
+
+
+def test_a_film_exactly_at_the_threshold_is_positive_as_it_is_to_the_sdk() -> None:
+    probabilities = np.array([[0.75, 0.25], [0.8, 0.2], [0.2, 0.8]], np.float32)
+    assert metrics.decided(XRAY, probabilities, 0.25).tolist() == [1, 0, 1]

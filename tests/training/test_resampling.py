@@ -58,3 +58,15 @@ def test_the_calibration_error_of_a_resample_is_that_of_the_repeated_images() ->
         parts = [chosen[places[chosen] == place] for place in np.unique(places[chosen])]
         gaps = [len(part) * abs(right[part].mean() - confidence[part].mean()) for part in parts]
         assert value == pytest.approx(sum(gaps) / len(chosen))
+
+
+def test_an_interval_holds_the_middle_95_percent() -> None:
+    assert resampling.interval(np.arange(1001.0)) == [25, 975]
+
+
+def test_a_calibration_error_is_a_mean_over_the_images_that_were_drawn_however_many() -> None:
+    """Patients have unlike numbers of films, so that a resample seldom has as many as there are."""
+    confidence, right = np.full(4, 0.75), np.array([True, False, False, False])
+    weights = np.array([[1.0, 1, 1, 1], [8, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]])
+    drawn = resampling.calibration_error(confidence, right, np.zeros(4, np.int64), weights)
+    assert drawn == pytest.approx([0.5, 0.25, 0.75, np.nan], nan_ok=True)

@@ -211,3 +211,16 @@ def test_a_server_gets_the_very_pixels() -> None:
     for name in CORRUPTIONS:
         changed = corrupt(noise(1), name, 1)
         assert np.array_equal(preprocess_grey(changed[0]), changed[0])
+
+
+def test_what_rounding_leaves_of_equal_shares_is_no_denominator() -> None:
+    part, dust = np.array([0.2, 0.1]), np.array([0.1, 0.1 + 0.2 - 0.3])
+    assert dust[1] > 0
+    assert robustness.mean_ratio(part, dust) == pytest.approx(2)
+
+
+def test_a_resample_s_error_is_a_mean_over_the_pictures_that_it_drew() -> None:
+    """Patients have unlike numbers of pictures, so that a resample seldom has as many as there are."""
+    wrong = np.array([[[True, False, False, True]]])
+    weights = np.array([[1.0, 1, 1, 1], [3, 3, 0, 0], [0, 1, 0, 0]])
+    assert robustness._means(wrong, weights)[0, 0].tolist() == [0.5, 0.5, 0]

@@ -240,3 +240,31 @@ def test_duplicates_are_not_used() -> None:
     images = [image("a.png", "p1"), image("b.png", "p2")]
     entries, _ = splits.make_split(images, {"a.png": "same", "b.png": "same"}, ratios=(1.0, 0.0, 0.0))
     assert [entry.path for entry in of_fold(entries, "train")] == ["a.png"]
+
+
+def test_a_patients_number_alone_joins_no_training_film_with_the_published_test_set() -> None:
+    """The chest set numbers its test patients anew."""
+    images = [
+        image("train/a.png", "person1"),
+        image("train/b.png", "person1"),
+        image("test/c.png", "person1", split="test"),
+    ]
+    entries, _ = splits.make_split(images, {each.path: each.path for each in images}, ratios=(1, 0, 0))
+    assert {entry.path: entry.fold for entry in entries} == {
+        "train/a.png": "train",
+        "train/b.png": "train",
+        "test/c.png": "official",
+    }
+
+
+def test_of_the_duplicates_those_on_both_sides_of_the_published_cut_have_leaked() -> None:
+    images = [image(f"train/{name}.png", name) for name in "abc"] + [image("test/d.png", "d", split="test")]
+    hashes = {"train/a.png": "one", "train/b.png": "one", "train/c.png": "two", "test/d.png": "two"}
+    _, report = splits.make_split(images, hashes)
+    assert (report.duplicates, report.leaked) == (2, 1)
+
+
+def test_a_picture_that_could_not_be_read_is_in_no_fold() -> None:
+    images = [image(f"{name}.png", name) for name in "abc"]
+    entries, _ = splits.make_split(images, {"a.png": "one", "c.png": "two"})
+    assert [entry.path for entry in entries] == ["a.png", "c.png"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import multiprocessing
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -170,3 +172,25 @@ def test_a_count_that_memory_has_no_room_for_leaves_no_file_open(memory: Path, m
 def test_nobody_else_may_read_or_change_the_count(backlog: Backlog, memory: Path) -> None:
     (file,) = memory.iterdir()
     assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_was_counted_before_the_network_stood_still_is_forgotten(backlog: Backlog, clock: list[int]) -> None:
+    """Its callers have gone meanwhile: none of it will ever be taken, and nothing must wait for it."""
+    backlog.take(1, full=True)
+    room(backlog)
+    clock[0] += 2_000_000_000
+    assert backlog.add(1, MOST)
+    backlog.take(1, full=True)
+    assert room(backlog) == MOST
+
+
+def test_no_process_counts_while_another_one_does(backlog: Backlog, memory: Path) -> None:
+    backlog.take(1, full=True)
+    (path,) = memory.iterdir()
+    with path.open("rb") as file, ThreadPoolExecutor(1) as pool:  # a lock is of whoever opened the file
+        fcntl.flock(file, fcntl.LOCK_EX)
+        counted = pool.submit(backlog.add, 1, MOST)
+        assert not wait([counted], 0.2).done
+        fcntl.flock(file, fcntl.LOCK_UN)
+        assert counted.result(10)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nor does it keep the file afterwards

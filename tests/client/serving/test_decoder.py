@@ -270,3 +270,57 @@ def test_a_count_that_fails_is_said_once_and_costs_no_answer(
         assert answer.error is None
     (said,) = fake_pb_utils.Logger.warnings
     assert "No space left" in said
+
+
+def test_a_picture_above_the_limit_is_refused_and_never_waited_for(module: types.ModuleType, decoder: Any) -> None:
+    """More pixels than there are would never be free, and all that come after would wait as well."""
+    stream = io.BytesIO()
+    Image.new("1", (10_000, 5_001)).save(stream, "PNG")
+    assert module.pixels(stream.getvalue()) == module.AT_ONCE < 10_000 * 5_001
+    answered: list[Any] = []
+    thread = threading.Thread(target=lambda: answered.extend(ask(decoder, stream.getvalue(), picture(40, 40))))
+    thread.daemon = True
+    thread.start()
+    thread.join(20)
+    bad, good = answered
+    assert "limit" in bad.error.text
+    assert good.error is None
+
+
+def several(decoder: Any, *files: bytes) -> Any:
+    """The answer to one request of several files."""
+    (answer,) = decoder.execute([fake_pb_utils.Request({ENCODED_NAME: np.array([[file] for file in files], object)})])
+    return answer
+
+
+def test_of_several_files_in_a_request_the_bad_one_is_named_by_its_place(decoder: Any) -> None:
+    good = picture(300, 200)
+    whole = several(decoder, good, good)
+    np.testing.assert_array_equal(whole[INPUT_NAME], np.stack([preprocess(good)] * 2))
+    assert several(decoder, good, b"no picture", good).error.text.startswith("image 1 of 3: ")
+    assert "image" not in several(decoder, b"no picture").error.text.split(":")[0]
+
+
+def test_a_request_that_is_refused_keeps_room_for_none_of_its_files(decoder: Any, network: Backlog) -> None:
+    """The network sees none of them, also not the good ones."""
+    network.take(1, full=True)
+    assert several(decoder, picture(40, 40), b"no picture", picture(40, 40)).error is not None
+    assert network.add(1, 1)
+
+
+def test_a_count_that_is_not_there_is_looked_for_every_second(
+    module: types.ModuleType, memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, looked = [100.0], []
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+
+    def missing(*_: object, **__: object) -> None:
+        looked.append(now[0])
+        raise FileNotFoundError
+
+    monkeypatch.setattr(module, "Backlog", missing)
+    flow = module.Flow("xray_decoder", 32)
+    for _ in range(25):
+        flow.wait(1)
+        now[0] += 0.125
+    assert looked == [100.0, 101.0, 102.0, 103.0]
