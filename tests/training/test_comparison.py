@@ -270,7 +270,7 @@ def test_results_of_two_folds_are_not_compared(tmp_path: Path) -> None:
 def test_a_folder_of_two_results_does_not_say_which_is_meant(tmp_path: Path) -> None:
     folder = write_robustness(tmp_path / "a", "a", ["blur"])
     write_report(folder, "a", answers(0.9))
-    with pytest.raises(ValueError, match=r"report\.json or robustness\.json"):
+    with pytest.raises(ValueError, match=r"holds report\.json and robustness\.json"):
         comparison.load([folder])
     assert len(comparison.load([folder / "report.json", folder / "robustness.json"])) == 1
 
