@@ -153,7 +153,7 @@ def drop_other_engines(repository: Path, engines: Path) -> int:
 
 
 COULD_NOT_LOAD = 1
-"""Exit code of a tritonserver that ends by itself: it never got ready."""
+"""Exit code of a tritonserver that ends by itself, since it could not start."""
 
 
 def _end(number: int, _frame: FrameType | None) -> None:

@@ -10,6 +10,7 @@ container runs it as it is.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -21,8 +22,8 @@ EVERY_S = 1.0
 """How often to look."""
 
 GONE_LOOKS = 10
-"""At so many looks in a row a process must be missing, where none goes but by dying: a server that cannot load one of
-its models ends the others' processes, and itself some seconds later, having said why."""
+"""At so many looks in a row a process must be missing, where none goes but by dying: a server that ends by itself ends
+its models' processes before."""
 
 _NAME = "triton_python_backend_stub"[:15]
 """What the kernel keeps of the name of a model's process."""
@@ -46,6 +47,7 @@ class StubWatch:
         self._pid = server_pid
         self._none_unloads = none_unloads
         self._zombies: set[int] = set()
+        self._started = False
         self._alive: set[int] = set()
         self._missing: dict[int, int] = {}
 
@@ -58,6 +60,9 @@ class StubWatch:
         alive, self._zombies = children(self._pid)
         found = before & self._zombies
         if self._none_unloads:
+            if not self._started:  # a model that fails to load ends its process, and the others load on, for minutes
+                self._alive = set()
+                self._started = listens(self._pid)
             self._alive |= alive
             gone = self._alive - alive - self._zombies
             self._missing = {pid: self._missing.get(pid, 0) + 1 for pid in gone}
@@ -87,6 +92,17 @@ def children(server_pid: int) -> tuple[set[int], set[int]]:
     return alive, zombies
 
 
+def listens(pid: int) -> bool:
+    """Whether a process listens for callers, as tritonserver does as soon as all of its models are loaded."""
+    try:
+        tables = [Path(f"/proc/{pid}/net/{name}").read_text(encoding="utf-8") for name in ("tcp", "tcp6")]
+        rows = [line.split() for table in tables for line in table.splitlines()]
+        sockets = {f"socket:[{row[9]}]" for row in rows if row[3] == "0A"}
+        return any(os.readlink(file) in sockets for file in Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:
+        return False
+
+
 def run_watched(command: list[str]) -> int:
     """Run tritonserver, which unloads no model, in the foreground; pass signals on, end it when a model's process died.
 
@@ -109,6 +125,8 @@ def run_watched(command: list[str]) -> int:
     while True:
         try:
             code = process.wait(EVERY_S)
+            if told and code:  # what could not end in time says so as what could not start
+                return 128 + told[0]
             return code if code >= 0 else 128 - code
         except subprocess.TimeoutExpired:
             pass

@@ -48,11 +48,13 @@ def _check(certificate: Path, key: Path, client_ca: StrPath) -> None:
     try:
         context.load_cert_chain(certificate, key, password=lambda: "")  # none can be entered in Triton
     except ssl.SSLError as error:
+        why = error.reason or "they cannot be read"
         raise TlsError(
-            f"{certificate} and {key} are not a certificate and its key, without a password, as PEM: {error.reason}"
+            f"{certificate} and {key} are no certificate and its key, as PEM and without password: {why}"
         ) from error
     if client_ca:
         try:
             context.load_verify_locations(client_ca)
         except ssl.SSLError as error:
-            raise TlsError(f"{client_ca} holds no certificates as PEM: {error.reason}") from error
+            why = error.reason or "it cannot be read"
+            raise TlsError(f"{client_ca} holds no certificates as PEM: {why}") from error

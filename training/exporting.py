@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import logging
@@ -9,7 +11,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -125,7 +127,7 @@ def export(
     if not run.best_model.is_file():
         raise RunError(f"{run.folder} is not finished; go on with: python -m training fit --task {task.name}")
     _remove_leftovers(homes[0])
-    with tempfile.TemporaryDirectory(dir=homes[0], prefix=f"{STAGED}{os.getpid()}-") as name:
+    with tempfile.TemporaryDirectory(dir=homes[0], prefix=STAGED) as name, _held(Path(name)):
         staged, explaining = Path(name, "version"), Path(name, "gradcam")
         staged.mkdir()
         explaining.mkdir()
@@ -140,11 +142,21 @@ def export(
 
 
 def _remove_leftovers(home: Path) -> None:
-    """Delete what an export that was killed has left."""
+    """Delete what exports that were killed have left; one that runs holds its folder."""
     for folder in home.glob(f"{STAGED}*"):
-        pid = folder.name.removeprefix(STAGED).partition("-")[0]
-        if not Path("/proc", pid).exists():
+        with contextlib.suppress(OSError), _held(folder):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """A lock on a folder, which goes with the process; BlockingIOError where another has it."""
+    place = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(place)
 
 
 def next_version(*homes: Path) -> int:
@@ -169,7 +181,7 @@ def install(parts: dict[Path, Path]) -> None:
                 back = partial(os.rename, shutil.copy2(target, source.with_name(f"{source.name}.before")), target)
             os.rename(source, target)
             undo.append(back)
-    except OSError:
+    except BaseException:
         for back in reversed(undo):
             back()
         raise

@@ -93,7 +93,8 @@ def _in_folder(folder: Path, say: Callable[[str], None]) -> list[Path]:
     others: list[Path] = []
     for path in sorted(folder.rglob("*")):
         # A link that leads nowhere is a picture that is missed. What begins with a dot is the file system's.
-        if not path.name.startswith(".") and (os.path.isfile(path) or not os.path.exists(path)):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not hidden and (os.path.isfile(path) or not os.path.exists(path)):
             (found if _looks_like_a_picture(path) else others).append(path)
     if not found:
         raise typer.BadParameter(f"no pictures in the folder {folder}", param_hint="FILE")

@@ -46,10 +46,12 @@ def run_many(
 
 def check_many(items: object, in_flight: int) -> None:
     """TypeError if `items` is a single picture, which may be iterable as well; ValueError if `in_flight` is below 1."""
-    if isinstance(items, (str, bytes, bytearray, os.PathLike)):
+    if isinstance(items, (str, bytes, bytearray, memoryview, os.PathLike)) or hasattr(items, "read"):
         raise TypeError(
             "images is one path or one file: pass several in a list, such as sorted(Path('films').glob('*.png'))"
         )
+    if getattr(items, "ndim", 3) == 2:
+        raise TypeError("images is one picture: pass several in a list, or as an array [n, height, width]")
     if is_dataset(items):
         raise TypeError("images is one DICOM dataset: pass densescan.frames(dataset)")
     if in_flight < 1:

@@ -30,6 +30,7 @@ CHANNEL_OPTIONS: Final[list[tuple[str, int]]] = [
 
 _HAS_PORT: Final = re.compile(r"^unix(-abstract)?:|:\d+$")  # a socket file needs none
 
+_NO_TCP: Final = re.compile(r"^(unix|unix-abstract|vsock):")
 _LAST_PORT: Final = 65_535
 
 _LONGEST_S: Final = 1e9  # some decades; above that gRPC takes a time limit for one that is over
@@ -48,7 +49,7 @@ def resolve_url(url: str | None) -> str:
         if part and not _HAS_PORT.search(part):  # gRPC would take 443
             example = part.rstrip(":/") + ("" if _HAS_PORT.search(part.rstrip("/")) else ":8001")
             raise ValueError(f"address {part!r} does not end with a port: Triton's gRPC port is usually {example}")
-        if not part.startswith("unix") and part and int(part.rpartition(":")[2]) > _LAST_PORT:
+        if part and not _NO_TCP.match(part) and int(part.rpartition(":")[2]) > _LAST_PORT:
             raise ValueError(f"address {part!r}: ports go up to {_LAST_PORT}; Triton's gRPC port is usually 8001")
     return address
 

@@ -116,6 +116,9 @@ def test_what_a_folder_holds_besides_is_told_and_nothing_that_should_be_a_pictur
     film.save(tmp_path / "IM1", "PNG")
     (tmp_path / "notes.txt").write_text("left out")
     (tmp_path / "._a.png").write_bytes(b"of a Mac")
+    for hidden in (".git/config", ".ipynb_checkpoints/a-checkpoint.png"):
+        (tmp_path / hidden).parent.mkdir()
+        (tmp_path / hidden).touch()
     (tmp_path / "empty.dcm").touch()
     (tmp_path / "lost.png").symlink_to(tmp_path / "nowhere.png")
     done = run("classify", "xray", tmp_path, "--json", url=fake.url)

@@ -609,8 +609,10 @@ def test_a_frames_own_window_comes_before_that_of_all_and_that_before_the_files(
 
 def test_a_number_of_unknown_kind_that_was_set_in_memory_is_read() -> None:
     file = dataset(RAMP * 8, bits=12)
-    file.add_new("PixelPaddingValue", "SS" if file.PixelRepresentation else "US", 5)
+    without = grey(file)
+    file.add_new("PixelPaddingValue", "SS" if file.PixelRepresentation else "US", 2040)
     known = grey(file)
+    assert not np.array_equal(known, without)
     del file.PixelPaddingValue
-    file.add_new("PixelPaddingValue", "UN", b"\5\0")
+    file.add_new("PixelPaddingValue", "UN", b"\xf8\x07")
     assert np.array_equal(grey(file), known)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import itertools
 import threading
 import time
@@ -9,6 +10,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from densescan import _pipeline
@@ -24,10 +26,15 @@ def test_results_come_in_order_even_when_the_first_is_the_slowest() -> None:
     assert list(run_many(work, range(20), 4)) == [item * 10 for item in range(20)]
 
 
-@pytest.mark.parametrize("items", ["films", Path("films"), b"\xff\xd8", bytearray(b"\xff\xd8")])
+@pytest.mark.parametrize("items", ["films", Path("films"), b"\xff\xd8", bytearray(b"\xff\xd8"), io.BytesIO()])
 def test_a_single_picture_is_not_taken_for_several(items: Any) -> None:
     with pytest.raises(TypeError, match="pass several in a list"):
         run_many(lambda item: item, items, 4)
+
+
+def test_a_single_array_is_not_taken_for_its_rows() -> None:
+    with pytest.raises(TypeError, match=r"\[n, height, width\]"):
+        run_many(lambda item: item, np.zeros((64, 64), np.uint8), 4)
 
 
 def test_a_dicom_dataset_is_not_taken_for_its_elements() -> None:

@@ -38,11 +38,14 @@ def test_an_address_with_something_behind_the_port_is_refused_with_the_one_that_
 
 def test_a_port_that_there_is_not_is_refused_and_not_taken_for_another() -> None:
     assert resolve_url("gpu-box:65535") == "gpu-box:65535"
-    with pytest.raises(ValueError, match="ports go up to 65535"):
-        resolve_url("gpu-1:8001,gpu-2:65536")
+    for url in ("gpu-1:8001,gpu-2:65536", "unixbox:99999"):
+        with pytest.raises(ValueError, match="ports go up to 65535"):
+            resolve_url(url)
 
 
-@pytest.mark.parametrize("url", ["gpu-1:8001, gpu-2:8001,", "dns:///gpu:8001", "[::1]:8001", "unix:/tmp/triton"])
+@pytest.mark.parametrize(
+    "url", ["gpu-1:8001, gpu-2:8001,", "dns:///gpu:8001", "[::1]:8001", "unix:/tmp/triton", "vsock:3:99999"]
+)
 def test_every_form_of_address_is_taken_as_it_is(url: str) -> None:
     assert resolve_url(url) == url
 

@@ -14,32 +14,48 @@ import pytest
 from loadtest.server_side import family
 from server.signing import sign
 from tests.server import tiny
+from tests.server.conftest import eventually
 from tests.server.released import new_key, release
 
+from . import certificates
 from .conftest import Container
 from .images import ROOT
 
 SETTINGS = {
     "plain": {},
     "gpu": {"DENSESCAN_PROFILE": "gpu"},
-    "tls": {"DENSESCAN_TLS_CERT": __file__, "DENSESCAN_TLS_KEY": __file__},
-    "mutual": {"DENSESCAN_TLS_CERT": __file__, "DENSESCAN_TLS_KEY": __file__, "DENSESCAN_TLS_CLIENT_CA": __file__},
+    "tls": {"DENSESCAN_TLS_CERT": "server.pem", "DENSESCAN_TLS_KEY": "server-key.pem"},
+    "mutual": {
+        "DENSESCAN_TLS_CERT": "server.pem",
+        "DENSESCAN_TLS_KEY": "server-key.pem",
+        "DENSESCAN_TLS_CLIENT_CA": "ca.pem",
+    },
     "traced": {"DENSESCAN_OTLP_URL": "http://collector:4318/v1/traces"},
 }
+
+
+@pytest.fixture(scope="module")
+def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return certificates.make(tmp_path_factory.mktemp("pem"))
+
+
+@pytest.fixture
+def settings(request: pytest.FixtureRequest, pem: Path) -> dict[str, str]:
+    return {name: str(pem / value) if "TLS" in name else value for name, value in request.param.items()}
 
 
 def names(options: list[str]) -> list[str]:
     return [option.split("=", 1)[0] for option in options]
 
 
-@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS, indirect=True)
 def test_every_option_is_one_of_tritonservers_own(
     serve: types.ModuleType, known_flags: frozenset[str], settings: dict[str, str]
 ) -> None:
     assert set(names(serve.options(settings))) <= known_flags
 
 
-@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS, indirect=True)
 def test_models_cannot_be_loaded_from_outside_whatever_is_set(
     serve: types.ModuleType, settings: dict[str, str]
 ) -> None:
@@ -179,6 +195,27 @@ def test_after_a_start_that_failed_the_next_builds_all_engines(
     command = [sys.executable, "-B", "-c", code, str(tmp_path)]
     subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
     assert (tmp_path / "built_from").exists() is kept
+
+
+def test_a_server_that_did_not_end_in_time_is_no_start_that_failed(tmp_path: Path, tiny_repository: Path) -> None:
+    """Tritonserver's exit code is 1 in both cases; engines take minutes to build."""
+    program = tmp_path / "tritonserver"
+    program.write_text("#!/bin/bash\ntrap 'exit 1' TERM\ntouch $0.runs\nwhile :; do sleep 0.1; done\n")
+    program.chmod(0o755)
+    code = (
+        "import sys, pathlib; sys.path.insert(0, 'docker'); import serve;"
+        "serve.ENGINES = pathlib.Path(sys.argv.pop()); serve.main()"
+    )
+    variables = {"DENSESCAN_MODELS": str(tiny_repository), "DENSESCAN_PROFILE": "gpu"}
+    environment = {**os.environ, **variables, "DENSESCAN_TRITONSERVER": str(program)}
+    process = subprocess.Popen([sys.executable, "-B", "-c", code, str(tmp_path)], cwd=ROOT, env=environment)
+    try:
+        assert eventually((tmp_path / "tritonserver.runs").exists, 60)
+        process.terminate()
+        assert process.wait(60) == 128 + signal.SIGTERM
+    finally:
+        process.kill()
+    assert (tmp_path / "built_from").exists()
 
 
 def test_told_to_stop_while_it_checks_it_ends(tmp_path: Path, tiny_repository: Path) -> None:

@@ -48,15 +48,18 @@ def test_a_file_that_is_not_there_stops_the_start_instead_of_serving_without(
 @pytest.mark.parametrize(
     ("key", "client_ca", "told"),
     [
-        ("ca-key.pem", "ca.pem", "are not a certificate and its key"),
+        ("ca-key.pem", "ca.pem", "are no certificate and its key"),
         ("server-key.pem", "server-key.pem", "no certificates"),
+        ("empty.pem", "ca.pem", "are no certificate and its key"),
     ],
 )
 def test_files_that_do_not_belong_together_are_told_before_anything_starts(
     folder: Path, key: str, client_ca: str, told: str
 ) -> None:
-    with pytest.raises(TlsError, match=told):
+    (folder / "empty.pem").touch()
+    with pytest.raises(TlsError, match=told) as refused:
         tls_options(folder / "server.pem", folder / key, folder / client_ca)
+    assert "None" not in str(refused.value)
 
 
 @pytest.mark.triton

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -201,13 +200,14 @@ def test_both_models_get_the_number_after_the_newest_of_either(tmp_path: Path) -
 
 
 def test_what_a_killed_export_left_is_deleted_and_what_another_is_making_is_not(tmp_path: Path) -> None:
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-    for pid in (ended.pid, os.getpid()):
-        (tmp_path / f".export-{pid}-abc/version").mkdir(parents=True)
+    for name in ("left", "running"):
+        (tmp_path / f".export-{name}/version").mkdir(parents=True)
     (tmp_path / "1").mkdir()
+    with exporting._held(tmp_path / ".export-running"):
+        exporting._remove_leftovers(tmp_path)
+        assert sorted(os.listdir(tmp_path)) == [".export-running", "1"]
     exporting._remove_leftovers(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == [f".export-{os.getpid()}-abc", "1"]
+    assert os.listdir(tmp_path) == ["1"]
 
 
 def test_when_one_folder_cannot_be_installed_none_is(tmp_path: Path) -> None:
@@ -229,6 +229,20 @@ def test_a_saved_model_that_cannot_be_written_is_an_error_of_the_disk(tmp_path: 
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="cannot be written"):
         conversion.to_saved_model(tiny_classifier(MRI), tmp_path / "file/model.savedmodel")
+
+
+def test_told_to_end_between_two_parts_neither_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "version").mkdir()
+    for name in ("new.pbtxt", "config.pbtxt"):
+        (tmp_path / name).write_text(name)
+
+    def told(source: Path, target: Path) -> None:
+        raise SystemExit(143)
+
+    monkeypatch.setattr(exporting.shutil, "copymode", told)
+    with pytest.raises(SystemExit):
+        exporting.install({tmp_path / "version": tmp_path / "1", tmp_path / "new.pbtxt": tmp_path / "config.pbtxt"})
+    assert sorted(os.listdir(tmp_path)) == ["config.pbtxt", "new.pbtxt", "version"]
 
 
 @pytest.mark.parametrize("fails", ["a file", "a folder"])
