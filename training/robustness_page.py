@@ -128,7 +128,7 @@ def heat_map(figures: dict[str, Any], what: str, title: str) -> Figure:
             axes.set_yticks(range(len(names)), [_title(name) for name in names])
             axes.set_title(f"{_short(row['network'])}\nmean {np.nanmean(grid):.3f}", fontsize=9)
             axes.tick_params(length=0)
-        figure.colorbar(image, ax=panels[0].tolist(), aspect=5 * len(names) + 5, fraction=0.08)
+        figure.colorbar(image, ax=panels[0].tolist(), aspect=5 * len(names) + 5, fraction=0.16 / (1 + len(networks)))
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=10)
         return figure
 
