@@ -7,7 +7,7 @@ import json
 import os
 import re
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -153,24 +153,31 @@ def from_answers(lines: Iterable[str], repository: Path) -> list[Comparison]:
             if "error" not in answer:
                 model = str(answer["model"])
                 key = _CLASSIFIERS.get(model, model), str(answer["model_version"])
-                answers.setdefault(key, []).append(answer["probabilities"])
-        except (ValueError, KeyError, TypeError) as error:
+                answers.setdefault(key, []).append({name: float(p) for name, p in answer["probabilities"].items()})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DriftError(f"line {number} is not one of `densescan classify … --json`") from error
     if not answers:
         raise DriftError("there is no answer among these lines")
     return [_against_card(model, version, rows, repository) for (model, version), rows in sorted(answers.items())]
 
 
-def record(comparison: Comparison, repository: Path) -> Path:
-    """Have a version be compared with what was seen, from its next start on, and return its card.
+def record(comparisons: Sequence[Comparison], repository: Path) -> list[Path]:
+    """Have versions be compared with what was seen, from their next start on, and return their cards.
 
     Raises:
-        DriftError: Too few answers were seen, or the card is not there.
+        DriftError: Of one too few answers were seen, or its card is not there; then none is changed.
     """
-    if comparison.seen.sum() < ENOUGH:
-        raise DriftError(
-            f"{comparison.model} has given {comparison.seen.sum():.0f} answers: {ENOUGH} are the least to compare with"
-        )
+    for comparison in comparisons:
+        if comparison.seen.sum() < ENOUGH:
+            raise DriftError(
+                f"{comparison.model} has given {comparison.seen.sum():.0f} answers: {ENOUGH} are the least to compare "
+                "with; nothing was recorded"
+            )
+        _read_card(comparison.model, comparison.version, repository)
+    return [_record(comparison, repository) for comparison in comparisons]
+
+
+def _record(comparison: Comparison, repository: Path) -> Path:
     path, card = _read_card(comparison.model, comparison.version, repository)
     seen = dict(zip(comparison.labels, comparison.seen.astype(int).tolist(), strict=True))
     card["drift"] = {"edges": comparison.edges, "answers": seen}
@@ -240,7 +247,7 @@ def drift(
             else:
                 console.print(summary(comparison), style="bold")
                 console.print(picture(comparison))
-        for path in [record(comparison, model_repository) for comparison in found] if save else []:
+        for path in record(found, model_repository) if save else []:
             err.print(f"{path}: compared with this from the next start on; sign the repository again if you sign it")
     except (DriftError, OSError, ValueError, http.client.HTTPException) as error:
         err.print(f"{answers or metrics}: {error}", style="red", markup=False)
@@ -254,7 +261,10 @@ def _table(cells: Mapping[_Cell, float], labels: list[str], edges: list[float]) 
 
 def _against_card(model: str, version: str, rows: list[dict[str, float]], repository: Path) -> Comparison:
     path, card = _read_card(model, version, repository)
-    known = released_counts(card)
+    try:
+        known = released_counts(card)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise DriftError(f"the counts in {path} cannot be read: bring the released file back") from error
     if known is None:
         raise DriftError(f"{path} holds no counts to compare with: export the network anew")
     labels, edges, released = known

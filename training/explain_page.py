@@ -105,8 +105,8 @@ def page(task: Task, figures: dict[str, Any], sheets: Sequence[str]) -> str:
         f"In brackets: 95 % intervals by bootstrap over {GROUPS}. Deletion blurs the picture place by place, the",
         "hottest first, and insertion shows it so on a blurred picture; the figure is the mean probability of the",
         "decided class along the way. *Maps of other pictures* are those of other patients with the same decided",
-        "class: as smooth, but not of this picture. *The middle* is a map that points to the centre of every picture. Where a",
-        "class stays as probable when everything is blurred (its last figure), deletion says nothing about its maps.",
+        "class: as smooth, but not of this picture. *The middle* is a map that points to the centre of every picture.",
+        "Where a class stays as probable when everything is blurred (its last figure), deletion says nothing about it.",
         "",
         CANNOT_TELL,
     ]

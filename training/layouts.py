@@ -196,7 +196,7 @@ def _folders(data: Path) -> Iterator[tuple[Path, list[str]]]:
                     below.clear()
                     continue
                 seen.add(real)
-                below.sort()
+                below[:] = sorted(name for name in below if not name.startswith("."))  # deleted, or the system's
                 links += [path for path in (os.path.join(folder, name) for name in below) if os.path.islink(path)]
                 yield Path(folder), names
         waiting = links

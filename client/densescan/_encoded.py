@@ -71,18 +71,26 @@ def decode(data: bytes, name: str, *, max_pixels: int, at_least: int | None = No
     return Decoded(image, several, None if image.size == size else size)
 
 
-def later(image: Image.Image, name: str, *, max_pixels: int) -> Iterator[Image.Image]:
-    """The pictures after the first, of a file that has been decoded; the image is moved on, and not copied."""
+def later(image: Image.Image, name: str, *, max_pixels: int) -> Iterator[Image.Image | InvalidImage]:
+    """The pictures after the first, of a file that has been decoded; the image is moved on, and not copied.
+
+    In place of one that is too large is the error that says so: those behind it can be reached.
+    """
     number = 1
     while True:
+        page: Image.Image | InvalidImage = image
         with _refusing(f"{name}#{number + 1}", max_pixels):
             try:
                 image.seek(number)
             except EOFError:
                 return
-            check_size(image.size, f"{name}#{number + 1}", max_pixels)
-            _load(image)
-        yield image
+            try:
+                check_size(image.size, f"{name}#{number + 1}", max_pixels)
+            except InvalidImage as error:
+                page = error
+            else:
+                _load(image)
+        yield page
         number += 1
 
 

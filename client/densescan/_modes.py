@@ -98,7 +98,7 @@ def _on_black(image: Image.Image) -> Image.Image:
     for top in range(0, image.height, _STRIP):
         bottom = min(top + _STRIP, image.height)
         strip = image.crop((0, top, image.width, bottom))
-        rgba = strip.convert("RGBA")
+        rgba = (strip.convert("LA") if strip.mode == "La" else strip).convert("RGBA")
         black = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
         grey.paste(Image.alpha_composite(black, rgba).convert("L"), (0, top))
     return grey

@@ -18,7 +18,7 @@ from pydicom.uid import RLELossless
 from typer.testing import CliRunner
 
 from densescan import Client, _bench_command, _explain_command, cli
-from densescan._benching import measure_many
+from densescan._benching import measure, measure_many
 from densescan._commands import app
 from densescan.tasks import MRI, RESEARCH_ONLY, XRAY
 
@@ -252,6 +252,15 @@ def test_bench_measures_each_number_of_callers(fake: FakeTriton, film_path: Path
     assert len(fake.asked("ModelInfer")) == pytest.approx(sum(answered) + 2, abs=1e-6)  # two that are not counted
     table = run("bench", "mri", film_path, "-c", 2, "--seconds", 0.1, url=fake.url)
     assert "images/s" in table.stdout
+
+
+def test_bench_times_each_call_from_its_own_beginning(fake: FakeTriton, film: Image.Image) -> None:
+    with Client(fake.url) as client:
+        found = measure(client, XRAY, film, callers=1, seconds=0.5)
+    # One after the other, the slower half of them takes no longer than all.
+    calls = found.images_per_s * found.seconds
+    assert found.p50_ms is not None
+    assert found.p50_ms / 1000 * (calls - 1) / 2 <= found.seconds
 
 
 def test_bench_measures_batches_beside_single_calls(fake: FakeTriton) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import subprocess
 import sys
 import warnings
@@ -25,7 +26,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from densescan import Classification, Client, InvalidImage, _jpeg2000, frames
+from densescan import Classification, Client, InvalidImage, _encoded, _jpeg2000, frames
 from densescan.images import open_grey, open_picture
 
 from .dicom_files import PATIENT, PATIENT_ID, as_htj2k, as_jpeg, as_jpeg2000, dataset, ht_ramp, lookup, saved
@@ -147,6 +148,12 @@ def test_a_table_behind_a_negative_intercept_begins_below_zero(syntax: Any) -> N
     assert np.abs(grey(saved(dataset(RAMP, bits=12, syntax=syntax, **elements))) - RAMP).max() <= 1
 
 
+def test_a_table_in_the_upper_half_of_unsigned_values_begins_where_it_says() -> None:
+    table = np.linspace(0, 4095, 256).astype(np.uint16)
+    file = dataset(RAMP + 40_000, VOILUTSequence=lookup(table, 40_000, 12, "US"))
+    assert np.abs(grey(saved(file)) - RAMP).max() <= 1
+
+
 def test_a_modality_table_comes_before_the_window() -> None:
     table = np.arange(256, dtype=np.uint16)[::-1] * 4
     file = dataset(RAMP, bits=12, ModalityLUTSequence=lookup(table, 0, 10, "US"), WindowCenter=512, WindowWidth=1021)
@@ -186,6 +193,15 @@ def test_padding_is_black_and_does_not_stretch_the_range() -> None:
     assert seen[0, 21] < 5, "counting the padding, the darkest would be nearly white"
     inverted = grey(dataset(stored, bits=12, PixelPaddingValue=0, PhotometricInterpretation="MONOCHROME1"))
     assert inverted[0, :20].max() == 0
+
+
+@pytest.mark.parametrize(
+    ("function", "width"),
+    [("SIGMOID", 0), ("SIGMOID", -5), ("LINEAR_EXACT", 0), ("LINEAR_EXACT", -5), ("LINEAR", 0.5), ("LINEAR", -5)],
+)
+def test_a_width_that_its_function_does_not_take_is_as_if_there_were_no_window(function: str, width: float) -> None:
+    window = {"WindowCenter": 100, "WindowWidth": width, "VOILUTFunction": function}
+    assert np.array_equal(grey(dataset(RAMP * 8, bits=12, **window)), grey(dataset(RAMP * 8, bits=12)))
 
 
 @pytest.mark.parametrize("width", ["0", "-5", "", "wide"])
@@ -323,6 +339,14 @@ def test_a_palette_is_read_through_its_colours() -> None:
     assert np.abs(grey(saved(file)) - (255 - RAMP)).max() <= 1
 
 
+def test_of_a_palette_of_16_bits_the_upper_ones_count() -> None:
+    file = dataset(RAMP.astype(np.uint8), PhotometricInterpretation="PALETTE COLOR")
+    for colour in ("Red", "Green", "Blue"):
+        file.add_new(f"{colour}PaletteColorLookupTableDescriptor", "US", [256, 0, 16])
+        file.add_new(f"{colour}PaletteColorLookupTableData", "OW", (RAMP[0].astype("<u2") * 256 + 7).tobytes())
+    assert np.abs(grey(saved(file)) - RAMP).max() <= 1
+
+
 def test_a_compression_without_a_decoder_is_named_with_the_remedy() -> None:
     file = as_jpeg(Image.fromarray(RAMP.astype(np.uint8)))
     file.file_meta.TransferSyntaxUID = JPEGLosslessSV1
@@ -399,6 +423,24 @@ def test_other_files_have_frames_as_well(film: Image.Image, tmp_path: Path) -> N
         assert np.abs(np.asarray(pictures[1].image, int) - np.asarray(film.rotate(90), int)).mean() < 8
         assert "the first; densescan.frames" in open_picture(path).warnings[0]
     assert [picture.source for picture in frames(film)] == ["<PIL image>"]
+
+
+def test_a_page_over_the_limit_is_refused_by_its_name_before_it_is_decoded(
+    film: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "pages.tif"
+    large = film.resize((film.width * 2, film.height * 2))
+    film.save(path, save_all=True, append_images=[large, film])
+    decoded: list[tuple[int, int]] = []
+    load = _encoded._load
+    monkeypatch.setattr(_encoded, "_load", lambda image: (decoded.append(image.size), load(image)))
+    pages = frames(path, max_pixels=film.width * film.height)
+    assert getattr(next(pages), "source", "") == f"{path}#1"
+    refused = next(pages)
+    assert isinstance(refused, InvalidImage)
+    assert re.search(r"#2: .*limit of", str(refused))
+    assert getattr(next(pages), "source", "") == f"{path}#3", "those behind it can be reached"
+    assert decoded == [film.size, film.size]
 
 
 # What the header says of it

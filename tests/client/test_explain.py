@@ -18,7 +18,7 @@ from densescan import AsyncClient, Client, Explanation, images
 from densescan.colormaps import colours
 from densescan.errors import InferenceFailed, InvalidImage
 from densescan.phantoms import draw_phantom
-from densescan.preprocessing import preprocess
+from densescan.preprocessing import DETAIL, preprocess
 
 from . import dicom_files
 from .explanations import spike
@@ -216,6 +216,19 @@ def test_a_large_jpeg_is_classified_by_the_same_pixels_and_kept_bounded(
     assert explanation.size == (3000, 2400)
     assert explanation.picture.size == (1024, 819)
     assert explanation.heatmap_at().shape == (2400, 3000)
+
+
+@pytest.mark.parametrize("side", [2 * DETAIL - 1, 2 * DETAIL])
+def test_from_the_size_on_at_which_a_jpeg_is_reduced_it_is_explained_reduced_as_well(
+    client: Client, fake: FakeTriton, side: int
+) -> None:
+    down, right = np.indices((side, side))
+    file = io.BytesIO()
+    Image.fromarray(((np.sin(down / 2) + np.cos(right / 3) + 2) * 63).astype(np.uint8)).save(file, "JPEG", quality=90)
+    client.explain_xray(file.getvalue())
+    client.classify_xray(file.getvalue())
+    explaining, classifying = fake.asked("ModelInfer")
+    assert explaining.raw_input_contents[0] == classifying.raw_input_contents[0]
 
 
 @pytest.mark.parametrize("side", [128, 600, 1000])

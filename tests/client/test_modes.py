@@ -114,6 +114,12 @@ def test_deep_colours_in_planes_are_refused_and_not_read_as_twice_as_many_levels
     assert np.array_equal(np.asarray(open_grey(tiff(deep, photometric=2))), LEVELS)
 
 
+def test_floats_in_grey_that_are_said_to_be_in_planes_are_read() -> None:
+    """Of one plane nothing is mistaken."""
+    grey = np.asarray(open_grey(tiff(DEEP["floats"][:, :, np.newaxis], photometric=1, planes=True)), int)
+    assert np.abs(grey - LEVELS).max() <= 1
+
+
 # Transparency
 
 
@@ -124,3 +130,17 @@ def test_a_grey_level_that_a_file_calls_transparent_becomes_black(dtype: type) -
     levels[0] = np.iinfo(dtype).max
     grey = np.asarray(open_grey(encoded(Image.fromarray(levels), "PNG", transparency=int(levels[0, 0]))))
     assert (grey[0].max(), grey[1, 0], grey[1, -1]) == (0, 100, 200)
+
+
+def test_no_line_of_a_tall_transparent_picture_is_lost_between_the_strips() -> None:
+    levels = np.repeat(np.arange(600)[:, np.newaxis] % 251, 200, axis=1).astype(np.uint8)
+    pixels = np.dstack([levels, levels, levels, np.full_like(levels, 255)])
+    assert np.array_equal(np.asarray(open_grey(Image.fromarray(pixels, "RGBA"))), levels)
+
+
+def test_a_picture_whose_colours_hold_their_alpha_already_is_the_same_picture() -> None:
+    image = RAMP.convert("RGB")
+    image.putalpha(RAMP.convert("L").point(lambda level: 255 if level % 2 else 128))
+    expected = np.asarray(open_grey(image), int)
+    assert np.abs(np.asarray(open_grey(image.convert("RGBa")), int) - expected).max() <= 2
+    assert np.abs(np.asarray(open_grey(image.convert("LA").convert("La")), int) - expected).max() <= 2

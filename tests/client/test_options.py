@@ -73,6 +73,17 @@ def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, variable: st
         Client()
 
 
+@pytest.mark.parametrize("seconds", [float("inf"), float("nan")])
+def test_a_number_that_is_not_finite_is_refused(seconds: float) -> None:
+    with pytest.raises(ValueError, match="keepalive_s is"):
+        Options.of(keepalive_s=seconds)
+
+
+def test_blanks_around_a_name_and_its_value_are_none_of_the_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DENSESCAN_METADATA", " tenant = a , authorization = Bearer x ,")
+    assert Options.of().metadata == {"tenant": "a", "authorization": "Bearer x"}
+
+
 def test_metadata_that_cannot_be_read_is_told_without_its_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DENSESCAN_METADATA", "authorization=Bearer s3cr3t,more")
     with pytest.raises(ValueError, match="DENSESCAN_METADATA cannot be read; expected name=value") as caught:
@@ -83,6 +94,13 @@ def test_metadata_that_cannot_be_read_is_told_without_its_secret(monkeypatch: py
 def test_half_of_a_client_certificate_is_refused() -> None:
     with pytest.raises(ValueError, match="belong together"):
         Client(client_certificate="client.pem")
+
+
+def test_half_of_a_client_certificate_is_refused_whichever_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="belong together"):
+        Client(client_key="client-key.pem")
+    monkeypatch.setenv("DENSESCAN_CLIENT_KEY", "client-key.pem")
+    assert Options.of(client_certificate="client.pem").client_key == "client-key.pem"
 
 
 def test_a_certificate_implies_tls_unless_it_is_turned_off() -> None:

@@ -17,7 +17,10 @@ from typer.testing import CliRunner
 from densescan.tasks import MRI, TASKS, XRAY
 from loadtest import bench, document, latency, measuring, peers, size, tables
 from loadtest import running as running_module
+from loadtest.callers import Outcome
+from loadtest.machine import this_machine
 from loadtest.server_side import TRITON, Counters, cpu_by_model, memory_mb
+from loadtest.ways import Load
 from server import EmbeddedTriton
 from tests.server.conftest import eventually
 
@@ -192,6 +195,89 @@ def test_the_cost_of_a_heatmap_is_taken_within_a_round() -> None:
     ]
 
 
+POINT: dict[str, Any] = {
+    **{"per_second": 50.0, "client_ms_per_call": 1.0, "sent": 10, "sent_per_second": 10.0, "mean_batch": 1.5},
+    **{"latency_ms": {"count": 9, "median": 4.0, "p95": 5.0, "p99": 6.0}, "refusal_ms": None, "failures": {}},
+    **{"executed": {"1": 2}, "processor_ms": {}},
+}
+
+
+def shortest(**changes: Any) -> dict[str, Any]:
+    """The report of the least that there is to tell."""
+    parts = {"closed": {"1": POINT}, "rounds": [{"ready": POINT}], "open": {"0.5": POINT}, "capacity": 50.0}
+    return {"machine": vars(this_machine()), "pictures": "drawn", "skipped": {}, **parts, **changes}
+
+
+@pytest.mark.parametrize(("instructions", "said"), [(["avx2"], True), (["avx_vnni"], False)])
+def test_the_document_says_so_where_the_processor_is_not_made_for_int8(instructions: list[str], said: bool) -> None:
+    machine = {**vars(this_machine()), "instructions": instructions}
+    assert ("none of the instructions" in document.markdown(shortest(machine=machine))) == said
+
+
+def test_the_document_tells_what_was_not_measured_and_how_peers_had_their_turn_where_that_is_so() -> None:
+    plain = document.markdown(shortest())
+    assert "Not measured" not in plain
+    assert "LitServe looks for work" not in plain
+    assert "--peers" not in plain
+    peers_ = {"flask": {"how": "it", "rounds": [{"1": {"peer": POINT}}]}}
+    more = document.markdown(shortest(skipped={"gradcam": "it is not there"}, peers=peers_))
+    assert "## Not measured\n\n- gradcam: it is not there\n" in more
+    assert "LitServe looks for work" in more
+    assert "--peers all" in more
+
+
+def test_numbers_stand_at_the_right_of_their_column_and_a_bar_does_not_end_a_cell() -> None:
+    text = document.section(tables.Rows("A title", ("what", "measured"), (("a | b", "1.0"),)))
+    assert text.splitlines()[2:] == ["| what | measured |", "| --- | ---: |", "| a \\| b | 1.0 |"]
+
+
+def test_a_plot_says_nothing_of_when_it_was_drawn_and_nothing_else_is_left(tmp_path: Path) -> None:
+    document.draw(shortest(), tmp_path / "plot.svg")
+    assert "dc:date" not in (tmp_path / "plot.svg").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["plot.svg"]
+
+
+def test_a_flood_is_told_by_what_got_an_answer_and_by_the_throughput_before() -> None:
+    failures = {"Overloaded": 60, "Unanswered": 10}
+    flood = {**POINT, "sent": 100, "per_second": 40.0, "failures": failures}
+    flood |= {"latency_ms": {"count": 30, "p99": 250.0}, "refusal_ms": {"median": 2.0, "p99": 4.0}}
+    phases = {"before": POINT, "flood": flood, "after": {**POINT, "per_second": 45.0}}
+    (rows,) = tables.overload({"overload": {"ready": phases}})
+    assert [cells[1] for cells in rows.cells] == [
+        *("100, 90", "60 Overloaded, 10 Unanswered", "250", "2, 4"),
+        *("0.80", "0.90"),
+    ]
+
+
+def test_by_the_clock_every_refusal_counts_and_where_none_was_answered_there_is_no_latency() -> None:
+    refused = {**POINT, "failures": {"Overloaded": 6, "DeadlineExceeded": 1}, "latency_ms": None}
+    (cells,) = tables.open_loop(shortest(open={"1.2": refused})).cells
+    assert (cells[0], cells[-1]) == ("120%", "7")
+    assert cells[4:7] == ("-", "-", "-")
+
+
+def test_batches_are_told_by_the_pictures_that_went_through_them_the_most_first() -> None:
+    assert tables._sizes({"8": 3, "1": 6, "4": 1, "2": 1, "3": 1}) == "8 (62%), 1 (15%), 4 (10%), 3 (8%)"
+
+
+def test_of_the_parts_of_a_picture_what_takes_next_to_nothing_is_left_out() -> None:
+    assert tables._medians([{"client": 0.3, "Triton": 0.004, "network": 2.0}]) == ["0.30", "", "", "2.00", "2.30"]
+
+
+def test_the_rounds_of_a_way_run_from_the_slowest_to_the_fastest() -> None:
+    turns = [{"ready": {**POINT, "per_second": rate}} for rate in (30.0, 10.0, 20.0)]
+    (cells,) = tables.ways(shortest(rounds=turns)).cells
+    assert cells[1:3] == ("20.0", "10.0 to 30.0")
+
+
+def test_a_server_elsewhere_that_lacks_what_is_measured_is_told_before_anything_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(running_module, "ready_models", lambda url: {MRI.classifier, "another"})
+    with pytest.raises(ValueError, match=f"does not serve {XRAY.classifier}"):
+        running_module.measure_running("gpu:8001", "a GPU", PLAN, pytest.fail)
+
+
 @pytest.fixture(scope="module")
 def running(tiny_triton: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The JSON of a benchmark of a server that runs already."""
@@ -307,3 +393,104 @@ if __name__ == "__main__":
         ran = subprocess.run([sys.executable, file.name], env=environment, capture_output=True, text=True, timeout=60)
     callers = int(ran.stdout)
     assert eventually(lambda: not Path(f"/proc/{callers}").exists())
+
+
+class Recorder:
+    """In place of a `Bench`: remembers its loads, and answers each with fifty a second."""
+
+    def __init__(self) -> None:
+        self.loads: list[tuple[str, float | None]] = []
+
+    def say(self, what: str) -> None:
+        pass
+
+    def target(self, way: str) -> str:
+        return way
+
+    def load(self, targets: list[str], rate: float | None = None) -> dict[str, Any]:
+        self.loads.append((targets[0], rate))
+        return POINT
+
+
+def test_requests_by_the_clock_come_at_shares_of_the_capacity() -> None:
+    recorder = Recorder()
+    points = measuring.open_loop(recorder, 200.0)  # type: ignore[arg-type]
+    assert list(points) == ["0.5", "0.8", "0.95", "1.2"]
+    assert [rate for _, rate in recorder.loads] == [100.0, 160.0, 190.0, 240.0]
+
+
+def test_a_flood_is_three_times_what_was_answered_before_it_and_of_what_is_served() -> None:
+    recorder = Recorder()
+    results = measuring.overload(recorder, [XRAY.classifier])  # type: ignore[arg-type]
+    assert list(results) == ["ready", "sdk_array"]
+    assert recorder.loads == [(way, rate) for way in results for rate in (None, 150.0, None)]
+
+
+class Asked:
+    """In place of the callers' process, and of the server's counters."""
+
+    def __init__(self, outcomes: list[Outcome], counts: dict[str, list[dict[int, int]]]) -> None:
+        self.outcomes, self.counts = outcomes, counts
+        self.loads: list[Load] = []
+
+    def run(self, load: Load) -> Outcome:
+        self.loads.append(load)
+        return self.outcomes.pop(0)
+
+    def executed(self, model: str) -> dict[int, int]:
+        return self.counts[model].pop(0)
+
+
+def test_a_load_tells_what_the_server_did_meanwhile_and_nothing_from_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Asked(
+        [Outcome(seconds=2.0, latencies_s=[0.1] * 8, in_time=8, sent=10)],
+        {XRAY.classifier: [{4: 1, 1: 2}, {4: 2, 1: 2}], MRI.classifier: [{}, {2: 2}]},
+    )
+    spent = [{TRITON: 1.0, XRAY.classifier: 5.0}, {TRITON: 1.5, XRAY.classifier: 6.0, MRI.classifier: 0.25}]
+    monkeypatch.setattr(measuring, "cpu_by_model", lambda pid: spent.pop(0))
+    files: dict[str, tuple[str, ...]] = {XRAY.name: (), MRI.name: ()}
+    bench_ = measuring.Bench("gpu:8001", asked, asked, files, PLAN, pytest.fail, pid=7)  # type: ignore[arg-type]
+    point = bench_.load([bench_.target("ready"), bench_.target("ready", MRI.name)], 16)
+    assert (point["executed"], point["mean_batch"]) == ({4: 1}, 4.0)
+    # Of 4 pictures of the one task and 4 of the other.
+    assert point["processor_ms"] == {TRITON: 62.5, XRAY.classifier: 125.0, MRI.classifier: 31.25}
+    assert (point["per_second"], point["sent_per_second"]) == (4.0, 5.0)
+    assert [(load.callers, load.seconds, load.rate) for load in asked.loads] == [(16, PLAN.seconds, None)]
+
+
+def test_a_load_without_an_answer_is_run_again_for_longer_and_then_given_up() -> None:
+    nothing, something = (Outcome(seconds=1.5, in_time=number) for number in (0, 3))
+    for outcomes, tried in (([nothing, something], [1, 2]), ([nothing] * 3, [1, 2, 8])):
+        asked = Asked([*outcomes], {XRAY.gradcam: [{}] * 6})
+        bench_ = measuring.Bench("gpu:8001", asked, asked, {XRAY.name: ()}, PLAN, pytest.fail)  # type: ignore[arg-type]
+        point = bench_.load([bench_.target("gradcam")])
+        assert [load.seconds / PLAN.seconds for load in asked.loads] == tried
+        assert point["processor_ms"] == {}
+
+
+def test_pictures_are_drawn_for_the_tasks_that_are_served_and_what_is_not_is_said(tmp_path: Path) -> None:
+    assert list(measuring.drawn_files([XRAY.classifier, MRI.decoder], tmp_path)) == [XRAY.name]
+    assert measuring.skipped([XRAY.classifier, XRAY.ensemble]) == {
+        "both tasks at once": f"{MRI.classifier} is not in the repository",
+        "gradcam": f"{XRAY.gradcam} is not in the repository",
+    }
+
+
+def test_a_ratio_is_over_the_rounds_in_which_both_were_answered() -> None:
+    def turn(raw: float, ready: float) -> dict[str, Any]:
+        return {"raw": raw, "ready": {**POINT, "per_second": ready}, "both_tasks": {**POINT, "per_second": 6.0}}
+
+    one = {"extra_ms": {latency.ARRAY: None}, "over_raw": {latency.FILE: None}}
+    rounds = [turn(10.0, 9.0), turn(10.0, 0.0)]
+    nothing = {callers: {way: {**POINT, "per_second": 0.0} for way in ("ready", "gradcam")} for callers in ("1", "8")}
+    claims = measuring.claims({"rounds": rounds, "one_caller": one, "gradcam": [nothing]})
+    assert claims["served_over_raw"] == {"median": 0.0, "low": 0.0, "high": 0.9}
+    assert claims["both_over_one"]["median"] == pytest.approx(6 / 9)
+    assert claims["encoded_over_file"] is None
+    assert claims["explain_over_classify_1"] is None
+
+
+def test_a_heatmap_that_nobody_waited_long_enough_for_has_no_latency() -> None:
+    late = {"per_second": 0.0, "latency_ms": None, "mean_batch": 0.0}
+    (_, cells) = tables.gradcam({"gradcam": [{"1": {"ready": POINT, "gradcam": late}}]}).cells
+    assert cells[3] == "inf (inf to inf)"

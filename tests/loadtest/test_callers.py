@@ -46,6 +46,18 @@ class TestByTheClock:
         assert sent == [0, 1, 2, 3]
         assert (outcome.sent, len(outcome.latencies_s)) == (2, 2)
 
+    def test_an_answer_in_the_warm_up_is_no_throughput(self) -> None:
+        outcome = open_(lambda number, done: done(None), [0.0, 0.01, 0.05, 0.06], skip_s=0.05, seconds=1000, grace_s=1)
+        assert outcome.in_time == 2
+
+    def test_the_callers_processor_time_is_that_of_the_load_alone(self) -> None:
+        before = time.process_time()
+        outcome = open_(lambda number, done: done(None), [0.0, 0.01], skip_s=0, seconds=0.1, grace_s=1)
+        assert 0 <= outcome.client_cpu_s <= time.process_time() - before
+        before = time.process_time()
+        outcome = closed([lambda number: time.sleep(0.01)], callers=1, seconds=0.1, warm_up_s=0)
+        assert 0 <= outcome.client_cpu_s <= time.process_time() - before
+
     def test_an_answer_after_the_time_has_a_latency_but_is_no_throughput(self) -> None:
         def start(number: int, done: Any) -> None:
             threading.Timer(0.3, done, [None]).start()

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from rich.console import Console
+from typer.testing import CliRunner
 
 from densescan.phantoms import draw_phantom
 from densescan.preprocessing import preprocess
@@ -53,6 +55,42 @@ def test_the_table_names_every_kind() -> None:
     text = console.export_text()
     assert all(name in text for name in latency.NAMES.values())
     assert "1.20 (1.20 to 1.20)" in text
+
+
+class Told:
+    """A network and a client that only remember what they were given."""
+
+    def __init__(self) -> None:
+        self.given: list[Any] = []
+
+    def __call__(self, batch: Any) -> None:
+        self.given.append(batch.tolist())
+
+    def classify(self, task: Any, image: Any) -> None:
+        self.given.append(image)
+
+
+def test_every_kind_goes_round_through_the_pictures_each_in_its_own_form() -> None:
+    raw, client = Told(), Told()
+    arrays = [np.array([number]) for number in range(2)]
+    kinds = latency.kinds(TASKS["xray"], raw, client, ["a.jpg", "b.jpg"], arrays)  # type: ignore[arg-type]
+    for kind in (RAW, ARRAY, FILE):
+        for call in range(3):
+            kinds[kind](call)
+    assert raw.given == [[[0]], [[1]], [[0]]]
+    assert client.given == [arrays[0], arrays[1], arrays[0], "a.jpg", "b.jpg", "a.jpg"]
+
+
+@pytest.mark.parametrize(("at_most", "code"), [(1.1, 1), (1.3, 0), (None, 0)])
+def test_more_than_it_may_take_is_a_failure_and_no_more(
+    at_most: float | None, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = summarise("xray", this_machine(), [{RAW: [0.010], ARRAY: [0.011], FILE: [0.012]}])
+    monkeypatch.setattr(latency, "measure", lambda *_: report)
+    app = typer.Typer()
+    app.command()(latency.main)
+    ran = CliRunner().invoke(app, [] if at_most is None else ["--at-most", str(at_most)])
+    assert ran.exit_code == code, ran.output
 
 
 def test_drawn_pictures_are_jpeg_of_the_networks_size_and_differ(tmp_path: Path) -> None:

@@ -181,3 +181,12 @@ def test_a_peer_is_compared_within_each_turn() -> None:
         (tables.OWN["sdk"], "16", "80.0 (80.0 to 160.0)", "8.00 (8.00 to 8.00)", "0"),
         (tables.OWN["bytes"], "16", "90.0 (90.0 to 180.0)", "9.00 (9.00 to 9.00)", "0"),
     )
+
+
+def test_failures_are_told_of_whom_they_were_and_of_a_peer_that_answered_nothing_there_is_no_ratio() -> None:
+    def press(rate: float, **failures: int) -> dict[str, Any]:
+        return {"per_second": rate, "failures": failures}
+
+    rounds = [{"16": {"peer": press(0.0, Refused=5, Overloaded=2), "sdk": press(80.0, Overloaded=3)}}]
+    cells = tables.peers({"peers": {"flask": {"how": "as it was", "rounds": rounds}}}).cells
+    assert [(cell[3], cell[4]) for cell in cells] == [("", "7"), ("inf (inf to inf)", "3")]

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from densescan.tasks import XRAY
 from loadtest import sweep
+from loadtest.callers import Outcome
 from loadtest.machine import this_machine
 from loadtest.sweep import SETTINGS, SHIPPED, Point, Setting
-from server.repository import config_path, read_config, read_repository
+from server.repository import RepositoryModel, config_path, read_config, read_repository
 
 from ..conftest import MODEL_REPOSITORY
 
@@ -49,6 +53,67 @@ def test_a_setting_reaches_every_value_that_it_names() -> None:
     }
     assert max(warmup.batch_size for warmup in changed.model_warmup) == 4
     assert list(changed.dynamic_batching.preferred_batch_size) == [2, 4]
+
+
+def test_what_a_setting_makes_smaller_stays_where_it_is_small_already() -> None:
+    changed = config()
+    Setting(largest=8, one_at_a_time=False).apply(changed)
+    sizes = [warmup.batch_size for warmup in config().model_warmup]
+    assert [warmup.batch_size for warmup in changed.model_warmup] == [min(size, 8) for size in sizes]
+    assert min(sizes) < 8 < max(sizes)
+    assert not changed.instance_group[0].HasField("rate_limiter")
+
+
+def test_a_variant_has_a_config_of_its_own_and_the_rest_by_links(tmp_path: Path) -> None:
+    model = RepositoryModel(MODEL_REPOSITORY / XRAY.classifier, config())
+    folder = sweep.variant(model, Setting(instances=7), tmp_path / "repository") / model.name
+    assert [path.name for path in (folder / "configs").iterdir()] == ["cpu.pbtxt"]
+    assert not (folder / "configs").is_symlink()
+    assert read_config(folder / "configs/cpu.pbtxt").instance_group[0].count == 7
+    assert (folder / "config.pbtxt").is_symlink()
+    assert model.config == config()
+
+
+class Server:
+    """In place of the counters, of the callers' process, and of what they found."""
+
+    def __init__(self, *latencies_s: float) -> None:
+        self.counts = [{1: 5, 8: 1}, {1: 7, 8: 3}]
+        self.outcome = Outcome(seconds=2.0, latencies_s=list(latencies_s), in_time=len(latencies_s))
+
+    def executed(self, model: str) -> dict[int, int]:
+        assert model == XRAY.classifier
+        return self.counts.pop(0)
+
+    def close(self) -> None:
+        pass
+
+    def run(self, load: object) -> Outcome:
+        return self.outcome
+
+
+def test_a_point_is_of_its_own_load_in_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = sweep.Target("ready", XRAY.name, "127.0.0.1:1", ())
+    for latencies, expected in (
+        ([0.001 * number for number in range(1, 101)], Point(50.0, 50.0, 99.0, 4.5)),
+        ([], Point(0.0, float("inf"), float("inf"), 4.5)),
+    ):
+        server = Server(*latencies)
+        monkeypatch.setattr(sweep, "Counters", lambda url, server=server: server)
+        point = sweep.measure(server, target, 4, 2.0)  # type: ignore[arg-type]
+        assert astuple(point) == pytest.approx(astuple(expected))
+
+
+def test_a_setting_that_there_is_not_is_refused_with_those_that_there_are() -> None:
+    app = typer.Typer()
+    app.command()(sweep.main)
+    ran = CliRunner().invoke(app, ["--only", "as shipped", "--only", "as it was"], env={"COLUMNS": "1000"})
+    assert ran.exit_code == 2
+    assert "as it was: choose among as shipped, " in ran.output
+
+
+def test_one_caller_is_not_called_several() -> None:
+    assert [sweep._callers(number) for number in (1, 2)] == ["1 caller", "2 callers"]
 
 
 def test_the_table_and_the_plot_have_every_setting(tmp_path: Path) -> None:

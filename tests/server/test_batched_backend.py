@@ -137,6 +137,20 @@ def test_where_every_inference_fails_it_is_raised_and_so_counted_as_a_failure(in
     assert mistaken.error.code == pb_utils.TritonError.INVALID_ARG
 
 
+def test_beside_a_request_that_cannot_be_read_a_failed_inference_is_answered_and_not_raised(initialized):
+    """What is raised would be told to all of them."""
+    backend = initialized()
+
+    def fail(batch):
+        raise RuntimeError("no memory")
+
+    backend._run = fail
+    bad, good = backend.execute([Request({}), Request({"image": tiny.pictures(1)})])
+    assert bad.error.code == pb_utils.TritonError.INVALID_ARG
+    assert good.error.code == pb_utils.TritonError.INTERNAL
+    assert "no memory" in good.error.message()
+
+
 def test_an_output_with_too_few_rows_is_an_error_and_not_somebody_elses_answer(initialized):
     backend = initialized()
     backend._run = lambda batch: {"probabilities": np.zeros((1, 3), np.float32)}

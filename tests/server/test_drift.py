@@ -267,14 +267,22 @@ def test_what_was_seen_can_become_what_is_compared_with(tmp_path: Path) -> None:
         for row in tiny.expected_probabilities(shifted(400, 2)).astype(float).tolist()
     ]
     (comparison,) = from_answers(lines, root)
-    assert record(comparison, root) == card
+    assert record([comparison], root) == [card]
     (again,) = from_answers(lines, root)
     assert again.index == 0
     assert {**json.loads(card.read_text()), "drift": before["drift"]} == before
     assert [path.name for path in card.parent.iterdir() if path.name.startswith(".")] == []
     (few,) = from_answers(lines[:299], root)
     with pytest.raises(DriftError, match="300 are the least"):
-        record(few, root)
+        record([comparison, few], root)
+
+
+def test_the_least_that_can_be_compared_with_is_enough(tmp_path: Path) -> None:
+    root = tiny.write_repository(tmp_path / "models")
+    card = with_reference(root / "tiny/1", like_the_release(700, 1)) / "model.json"
+    answers = {"model": "tiny", "model_version": "1", "probabilities": {"a": 0.8, "b": 0.1, "c": 0.1}}
+    (comparison,) = from_answers([json.dumps(answers)] * drift.ENOUGH, root)
+    assert record([comparison], root) == [card]
 
 
 @pytest.mark.parametrize(
@@ -282,6 +290,8 @@ def test_what_was_seen_can_become_what_is_compared_with(tmp_path: Path) -> None:
     [
         ("no JSON", "line 1 is not one"),
         ('{"model": "tiny"}', "line 1 is not one"),
+        ('{"model": "tiny", "model_version": "1", "probabilities": [0.1, 0.9]}', "line 1 is not one"),
+        ('{"model": "tiny", "model_version": "1", "probabilities": {"a": null}}', "line 1 is not one"),
         ("null", "line 1 is not one"),
         ("", "there is no answer"),
         ('{"model": "tiny", "model_version": "7", "probabilities": {}}', "pass the served repository"),
@@ -305,9 +315,34 @@ def test_a_page_that_is_no_metrics_is_not_called_a_server_that_counts_nothing() 
         from_metrics('nv_inference_count{model="m",version="1"} 3\n')
 
 
+@pytest.mark.parametrize("counts", [3, {"edges": [0, 0.6]}, {"answers": {"a": [1]}}])
+def test_a_card_whose_counts_are_damaged_is_told(tmp_path: Path, counts: object) -> None:
+    root = tiny.write_repository(tmp_path / "models")
+    card = with_reference(root / "tiny/1", like_the_release(10, 1)) / "model.json"
+    card.write_text(json.dumps({**json.loads(card.read_text()), "drift": counts}))
+    with pytest.raises(DriftError, match="bring the released file back"):
+        from_answers(['{"model": "tiny", "model_version": "1", "probabilities": {"a": 1}}'], root)
+
+
 def test_counts_without_those_of_the_release_are_told() -> None:
     with pytest.raises(DriftError, match="m is counted without"):
         from_metrics('densescan_answers_total{model="m",version="1",label="a",confidence="0",process="1"} 3\n')
+
+
+def test_what_several_processes_have_answered_is_added_up() -> None:
+    series = 'densescan_{}{{model="m",version="1",label="{}",confidence="0",process="{}"}} {}\n'
+    text = "".join(
+        series.format(name, label, process, value)
+        for process in (1, 2)
+        for name, label, value in (
+            ("answers_total", "a", 10 * process),
+            ("answers_total", "b", process),
+            ("release_answers", "a", 7),
+            ("release_answers", "b", 3),
+        )
+    )
+    (comparison,) = from_metrics(text)
+    assert (comparison.seen.tolist(), comparison.released.tolist()) == ([[30.0], [3.0]], [[7.0], [3.0]])
 
 
 def test_what_answers_without_http_is_told_in_one_line() -> None:

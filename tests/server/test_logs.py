@@ -51,6 +51,24 @@ def test_a_log_file_gets_everything(tmp_path: Path) -> None:
     assert (tmp_path / "triton.log").read_text().splitlines() == [LOADED, NOISE, "+---+"]
 
 
+def test_a_log_file_keeps_what_an_earlier_run_wrote(tmp_path: Path) -> None:
+    for line in (LOADED, FAILED):
+        with LogPrinter(Console(file=io.StringIO()), log_file=tmp_path / "triton.log") as printer:
+            printer(line)
+    assert (tmp_path / "triton.log").read_text().splitlines() == [LOADED, FAILED]
+
+
+def test_a_message_of_several_lines_is_shown_in_lines() -> None:
+    line = parse_line(FAILED.replace("no file", "no file\\nno folder"))
+    assert line is not None
+    assert line.message == "failed to load 'a': no file\nno folder"
+
+
+def test_what_comes_before_the_first_line_of_the_log_is_information() -> None:
+    assert printed("+---+", FAILED).startswith("15:06:30")
+    assert printed("+---+", FAILED, show_info=True).startswith("+---+")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_log_file_that_cannot_be_written_is_told_once_and_the_log_is_still_shown() -> None:
     stream = io.StringIO()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import pytest
 
 from server import stubs
 
@@ -77,3 +81,87 @@ def test_where_models_may_be_unloaded_a_process_that_is_gone_is_none_of_the_dead
     finally:
         server.kill()
         server.wait()
+
+
+def test_a_process_is_dead_that_is_a_zombie_at_two_looks_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton takes note at once of one that it has ended itself."""
+    looks = iter([{5}, set(), {5}, {5, 6}, {6}])
+    monkeypatch.setattr(stubs, "children", lambda pid: (set(), next(looks)))
+    watch = stubs.StubWatch(1)
+    assert [watch.dead() for _ in range(5)] == [[], [], [], [5], [6]]
+
+
+def test_a_process_is_dead_that_was_missing_at_so_many_looks_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    alive = iter([{5, 6}, {6}, {5, 6}, *[{6}] * stubs.GONE_LOOKS])
+    monkeypatch.setattr(stubs, "children", lambda pid: (next(alive), set()))
+    monkeypatch.setattr(stubs, "listens", lambda pid: True)
+    watch = stubs.StubWatch(1, none_unloads=True)
+    seen = [watch.dead() for _ in range(3 + stubs.GONE_LOOKS)]
+    assert seen == [[]] * (2 + stubs.GONE_LOOKS) + [[5]]
+
+
+def test_a_server_that_was_killed_has_the_exit_code_that_a_shell_gives_it() -> None:
+    killed = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    command = [sys.executable, "-c", WATCHED, killed]
+    assert subprocess.run(command, cwd=ROOT, timeout=60).returncode == 128 + signal.SIGKILL
+
+
+ENDS_SLOWLY = """
+import signal, socket, subprocess, sys, time
+listener = socket.create_server(("127.0.0.1", 0))
+stub = subprocess.Popen([sys.argv[1], "50"])
+def end(*_):
+    stub.kill()
+    stub.wait()
+    time.sleep(4)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+print("ready", flush=True)
+while True:
+    time.sleep(0.05)
+"""
+"""Has one model, which it ends some time before itself when it is told to end."""
+
+
+def test_models_that_a_server_ends_because_it_was_told_to_end_have_not_died(tmp_path: Path) -> None:
+    stub = shutil.copy(shutil.which("sleep") or "", tmp_path / "triton_python_backend_stub")
+    command = [sys.executable, "-c", WATCHED, ENDS_SLOWLY, str(stub)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.5)  # some looks
+        process.terminate()
+        assert process.stdout.read() == ""
+        assert process.wait(60) == 0
+
+
+def test_a_process_of_any_name_does_not_end_the_watch(tmp_path: Path) -> None:
+    odd = shutil.copy(shutil.which("sleep") or "", tmp_path / "odd) R x (y")
+    with subprocess.Popen([odd, "50"]) as process:
+        try:
+            alive, zombies = stubs.children(os.getpid())
+            assert process.pid not in alive | zombies
+        finally:
+            process.kill()
+
+
+STUBBORN = """
+import os, signal, socket, subprocess, sys, time
+listener = socket.create_server(("127.0.0.1", 0))
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print(os.getpid(), flush=True)
+subprocess.run([sys.argv[1], "1"])
+time.sleep(50)
+"""
+
+
+def test_a_server_that_does_not_end_when_a_model_has_died_is_killed(tmp_path: Path) -> None:
+    stub = shutil.copy(shutil.which("sleep") or "", tmp_path / "triton_python_backend_stub")
+    watched = WATCHED.replace("EVERY_S = 0.2", "EVERY_S, stubs._GRACE_S = 0.1, 0.2")
+    assert watched != WATCHED
+    command = [sys.executable, "-c", watched, STUBBORN, str(stub)]
+    ended = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=45)
+    server, told = ended.stdout.splitlines()
+    assert ended.returncode == 1
+    assert "the process of a model has died" in told
+    assert not Path(f"/proc/{server}").exists()

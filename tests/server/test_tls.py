@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,19 @@ def test_a_file_that_is_not_there_stops_the_start_instead_of_serving_without(
     triton = EmbeddedTriton(tiny_repository, tls_cert=folder / "server.pem", tls_key=folder / "nowhere.pem")
     with pytest.raises(ServerStartError, match=r"nowhere\.pem cannot be read"):
         triton.start()
+
+
+@pytest.mark.parametrize("missing", range(3))
+def test_each_of_the_files_must_be_a_file_that_can_be_read(
+    folder: Path, missing: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [folder / "server.pem", folder / "server-key.pem", folder / "ca.pem"]
+    for wrong in (folder / "nowhere.pem", folder):
+        with pytest.raises(TlsError, match=f"^{re.escape(str(wrong))} cannot be read by user"):
+            tls_options(*files[:missing], wrong, *files[missing + 1 :])
+    monkeypatch.setattr("os.access", lambda path, how: path != files[missing])  # as to an ordinary user
+    with pytest.raises(TlsError, match=f"^{re.escape(str(files[missing]))} cannot be read by user"):
+        tls_options(*files)
 
 
 @pytest.mark.parametrize(

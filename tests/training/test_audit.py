@@ -61,6 +61,17 @@ def test_duplicates_that_are_not_used_do_not_leak() -> None:
     assert leakage.between_folds(entries, hashes, []) == [Leak("val", "train", "NORMAL", 1, 0, 0)]
 
 
+def test_a_twin_leaks_whichever_of_the_pair_is_held_out_and_into_the_official_test_as_well() -> None:
+    b = "test/NORMAL/b.png"
+    entries = [entry("a", "train"), entry(b, "official"), entry("c", "val"), entry("d", "train")]
+    hashes = {path: path for path in ("a", b, "c", "d")}
+    pairs = [Pair("a", b, 0.97, False), Pair("c", "d", 0.97, False)]
+    assert leakage.between_folds(entries, hashes, pairs) == [
+        Leak("val", "train", "NORMAL", 1, 0, 1),
+        Leak("official", "train", "NORMAL", 1, 0, 1),
+    ]
+
+
 def test_an_empty_class_has_no_share() -> None:
     assert Leak("val", "train", "NORMAL", 0, 0, 0).share == 0
 
@@ -139,6 +150,15 @@ def test_the_mislabelled_picture_is_the_most_alike_of_two_classes(found: Audit) 
     assert found.labels[first.first] != found.labels[first.second]
 
 
+def test_pairs_are_of_pictures_that_are_used_and_the_mirrored_ones_are_counted(found: Audit) -> None:
+    duplicates = {entry.path for entry in found.entries if entry.duplicate_of}
+    assert duplicates
+    assert not duplicates & {path for pair in found.pairs for path in (pair.first, pair.second)}
+    # Each of the 24 films has its mirror image beside it; what else is alike is a brightened or mislabelled copy.
+    counted = audit.figures(found)["near_duplicates"]
+    assert counted["mirrored"] >= 24 > counted["pairs"] - counted["mirrored"]
+
+
 def test_less_and_less_is_left_as_the_correlation_rises(found: Audit) -> None:
     assert next(iter(found.left)) == found.threshold
     assert total(found.left[found.threshold]) == 0
@@ -176,6 +196,15 @@ def test_examples_are_of_their_band_and_show_no_picture_twice(
         assert upper[0].correlation == min(pair.correlation for pair in pairs if pair.correlation >= threshold)
     if lower:
         assert lower[0].correlation == max(pair.correlation for pair in pairs if pair.correlation < threshold)
+
+
+def test_pairs_of_two_classes_are_among_the_examples_however_many_there_are_of_one() -> None:
+    labels = {f"{place:02d}": "a" for place in range(40)} | {"39": "b"}
+    pairs = [Pair(f"{place:02d}", f"{place + 1:02d}", 0.96, False) for place in range(0, 40, 2)]
+    (band,) = (band for band in audit._bands(pairs, labels, 0.95) if band.examples)
+    assert (band.same, band.other, len(band.examples)) == (19, 1, 6)
+    assert band.examples[0] == pairs[-1]
+    assert [*band.examples[1:]] != pairs[:5], "not those that stand first in the folders"
 
 
 def test_too_many_pairs_below_the_threshold_are_not_gathered(monkeypatch: pytest.MonkeyPatch, found: Audit) -> None:

@@ -43,6 +43,62 @@ def test_a_shift_is_within_its_bound(seed: int) -> None:
     assert np.abs(centre - 50).max() <= 10.6
 
 
+def centre_of(spot: np.ndarray) -> np.ndarray:
+    """Where a bright spot is, right and down from the middle."""
+    weights = spot.astype(float)
+    down, right = np.indices(spot.shape) + 0.5 - spot.shape[0] / 2
+    return np.array([(right * weights).sum(), (down * weights).sum()]) / weights.sum()
+
+
+def spot_at(right: int, down: int) -> np.ndarray:
+    spot = np.zeros((200, 200), np.uint8)
+    spot[100 + down - 4 : 100 + down + 4, 100 + right - 4 : 100 + right + 4] = 255
+    return spot
+
+
+def test_a_rotation_is_about_the_middle_by_degrees_within_its_bound_to_either_side() -> None:
+    angles = []
+    for seed in range(30):
+        right, down = centre_of(augment(spot_at(60, 0), rng(seed), Augmentation(rotation=20)))
+        assert np.hypot(right, down) == pytest.approx(60, abs=1)
+        angles.append(np.degrees(np.arctan2(down, right)))
+    assert -20.5 < min(angles) < -8
+    assert 8 < max(angles) < 20.5
+
+
+def test_a_zoom_and_a_stretch_are_about_the_middle_within_their_bounds_and_a_stretch_keeps_the_area() -> None:
+    for seed in range(20):
+        right, down = centre_of(augment(spot_at(50, 50), rng(seed), Augmentation(zoom=0.2)))
+        assert right == pytest.approx(down, abs=0.5)
+        assert 50 * 0.8 - 1 < right < 50 * 1.2 + 1
+        right, down = centre_of(augment(spot_at(50, 50), rng(seed), Augmentation(stretch=0.3)))
+        assert right * down == pytest.approx(2500, rel=0.02)
+        assert 0.7 - 0.03 < right / down < 1.3 + 0.03
+
+
+def test_contrast_leaves_the_middle_and_gamma_goes_both_ways() -> None:
+    curves = [tone_curve(rng(seed), Augmentation(contrast=0.4)) for seed in range(20)]
+    assert all(abs(int(curve[128]) - 128) <= 1 for curve in curves)
+    assert len({int(curve[64]) for curve in curves}) > 5
+    middles = [int(tone_curve(rng(seed), Augmentation(gamma=2))[128]) for seed in range(20)]
+    assert min(middles) < 120 < 136 < max(middles)
+
+
+def test_noise_is_brighter_as_often_as_darker_and_white_does_not_become_black() -> None:
+    grey, white = np.full((128, 128), 128, np.uint8), np.full((128, 128), 255, np.uint8)
+    for seed in range(5):
+        noisy = augment(grey, rng(seed), Augmentation(noise=20))
+        assert abs(noisy.mean() - 128) < 1.5
+        assert augment(white, rng(seed), Augmentation(noise=20)).min() > 100
+    assert len(np.unique(noisy)) > 3
+
+
+@pytest.mark.parametrize(("how", "share"), [(Augmentation(erase=0.3), 0.5), (Augmentation(flatten=0.3), 0.3)])
+def test_the_share_of_erased_and_of_flattened_pictures_is_kept(how: Augmentation, share: float) -> None:
+    changed = [(augment(GREY, rng(seed), how) != GREY).any() for seed in range(100)]
+    assert abs(np.mean(changed) - share) < 0.15
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_a_tone_curve_keeps_the_order_of_grey_levels(seed: int) -> None:
     curve = tone_curve(rng(seed), Augmentation(contrast=0.4, brightness=0.2, gamma=2)).astype(int)

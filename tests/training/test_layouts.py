@@ -93,6 +93,18 @@ def test_the_data_are_found_by_the_variable_and_else_named(tmp_path: Path, monke
         layouts.find_data(XRAY, tmp_path / "elsewhere")
 
 
+def test_the_folder_of_the_variable_comes_before_those_beside_the_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for root in ("data", "sets"):
+        (tmp_path / root / "chest_xray").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DENSESCAN_DATA", raising=False)
+    assert layouts.find_data(XRAY, None) == Path("data/chest_xray")
+    monkeypatch.setenv("DENSESCAN_DATA", str(tmp_path / "sets"))
+    assert layouts.find_data(XRAY, None) == tmp_path / "sets/chest_xray"
+
+
 def test_a_published_test_folder_is_one_however_far_up_it_stands(tmp_path: Path) -> None:
     for label in XRAY.labels:
         save_noise(tmp_path / f"test/site_a/{label}/a.png", 0)
@@ -117,6 +129,7 @@ def test_what_is_not_taken_is_told(tmp_path: Path) -> None:
     (deeper,) = (count for what, count in layouts.passed_over(XRAY, tmp_path).items() if "below a class folder" in what)
     assert deeper == 1
     save_noise(tmp_path / "NORMAL/c.pgm", 2)
+    save_noise(tmp_path / ".Trash-1000/NORMAL/z.png", 3)
     for name in ("d.xyz", "e", ".hidden"):
         (tmp_path / "NORMAL" / name).touch()
     assert len(layouts.find_images(XRAY, tmp_path)) == 3
@@ -150,6 +163,12 @@ def test_a_group_pattern_that_matches_no_name_is_refused(tmp_path: Path) -> None
         layouts.find_images(XRAY, tmp_path, r"patient\d+")
     with pytest.raises(ValueError, match="matches no file's name"):
         layouts.find_images(XRAY, tmp_path, r"\d*")  # which finds nothing, at the beginning of each
+
+
+def test_a_group_pattern_is_found_wherever_it_stands_and_is_the_whole_match_without_a_group(tmp_path: Path) -> None:
+    for number, label in enumerate(XRAY.labels):
+        save_noise(tmp_path / label / f"film_p{number}_left.png", number)
+    assert {image.group for image in layouts.find_images(XRAY, tmp_path, r"p\d+")} == {"p0", "p1"}
 
 
 def test_names_that_a_group_pattern_leaves_out_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
