@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
@@ -37,7 +38,7 @@ def _check_word(value: str, known: Any) -> None:
 
 def _check_positive(part: object, *names: str) -> None:
     for name in names:
-        if not (value := getattr(part, name)) > 0:
+        if not 0 < (value := getattr(part, name)) < math.inf:
             raise ValueError(f"{name} is {value}: expected a number above 0")
 
 

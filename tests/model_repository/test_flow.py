@@ -56,7 +56,7 @@ def test_of_a_flood_nothing_is_decoded_to_be_refused_and_the_other_task_is_answe
 
     film, slice_ = encoded(XRAY, tmp_path), encoded(MRI, tmp_path)
     with InferenceServerClient(triton.grpc_url) as wire:
-        wire.infer(XRAY.ensemble, film)  # from now on, and for a second, the count says something
+        wire.infer(XRAY.ensemble, film)  # from now on, and for some seconds, the count says something
         before = {model: executed(wire, model) for model in (XRAY.decoder, XRAY.classifier)}
         for _ in range(MANY):
             wire.async_infer(XRAY.ensemble, film, note)

@@ -186,7 +186,7 @@ def test_a_run_of_before_the_hash_was_recorded_is_resumed_by_the_files_name(
 def test_a_loss_that_is_no_number_ends_the_training_with_advice(
     tmp_path: Path, manifest: Path, folds: dict[str, Fold]
 ) -> None:
-    wild = replace(RECIPE, phases=(Phase("only", epochs=1, learning_rate=float("inf"), size=32),), batch_size=2)
+    wild = replace(RECIPE, phases=(Phase("only", epochs=1, learning_rate=1e30, size=32),), batch_size=2)
     run = fitting.start_run(tmp_path / "run", XRAY, wild, "none", manifest)
     with pytest.raises(RunError, match="Lower the learning rate"):
         fitting.fit(run, folds["train"], folds["val"])

@@ -26,8 +26,9 @@ log = logging.getLogger("densescan")
 
 MEMORY = Path("/dev/shm")
 
-IN_MOTION_S = 1.0
-"""So long after the network took its last batch the count still says something."""
+IN_MOTION_S = 3.0
+"""So long after the network took its last batch the count still says something: longer than its largest batch takes,
+which on two cores without instructions for int8, shared with others, is more than a second."""
 
 _PAGE = struct.Struct("<qq")
 

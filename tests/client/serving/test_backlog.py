@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from densescan.serving.backlog import Backlog, backlog_file
+from densescan.serving.backlog import IN_MOTION_S, Backlog, backlog_file
 
 MOST = 32
 
@@ -81,10 +81,10 @@ def test_pictures_that_came_as_arrays_give_no_room_beyond_the_limit(backlog: Bac
     assert room(backlog) == MOST
 
 
-def test_a_network_that_takes_nothing_for_a_second_is_not_waited_for(backlog: Backlog, clock: list[int]) -> None:
+def test_a_network_that_takes_nothing_for_seconds_is_not_waited_for(backlog: Backlog, clock: list[int]) -> None:
     backlog.take(1, full=True)
     room(backlog)
-    clock[0] += 1_000_000_000
+    clock[0] += round(IN_MOTION_S * 1e9)
     assert not backlog.add(1, MOST)
     clock[0] += 1
     assert backlog.add(1, MOST)
@@ -178,7 +178,7 @@ def test_what_was_counted_before_the_network_stood_still_is_forgotten(backlog: B
     """Its callers have gone meanwhile: none of it will ever be taken, and nothing must wait for it."""
     backlog.take(1, full=True)
     room(backlog)
-    clock[0] += 2_000_000_000
+    clock[0] += round(2 * IN_MOTION_S * 1e9)
     assert backlog.add(1, MOST)
     backlog.take(1, full=True)
     assert room(backlog) == MOST
