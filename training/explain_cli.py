@@ -120,7 +120,8 @@ def explain_samples(
 
 def _load(task: Task, entries: list[Entry], fold: str, data: Path, images: int, seed: int) -> Fold:
     """Some images of a fold, equally many of each class, drawn at random."""
-    filled, chosen = commands.filled(entries, fold), list[Entry]()
+    filled = commands.filled(entries, fold)
+    chosen: list[Entry] = []
     generator = np.random.default_rng(seed)
     for label in task.labels:
         some = [entry for entry in filled if entry.label == label]
