@@ -72,6 +72,7 @@ def test_answers_of_one_batch_outlive_the_next(initialized):
         ({"image": tiny.pictures(1).astype(np.float32)}, "must be uint8, not float32"),
         ({"image": tiny.pictures(1)[:, :-1]}, "must have shape ['batch', 8, 8, 3], not [1, 7, 8, 3]"),
         ({"image": tiny.pictures(1)[0]}, "must have shape"),
+        ({"image": tiny.pictures(1)[..., 0]}, "must have shape"),
         ({"image": tiny.pictures(1)[:0]}, "batch size 0 is not within 1 and 4"),
         ({"image": tiny.pictures(5)}, "batch size 5 is not within 1 and 4"),
     ],

@@ -41,6 +41,8 @@ def test_the_calibration_undoes_a_preference_for_one_class() -> None:
 
 def test_a_calibration_in_the_graph_is_the_same_as_one_outside() -> None:
     model = network.build_classifier(MRI, size=32)
+    kernel, _ = model.get_layer(network.LOGITS).get_weights()
+    model.get_layer(network.LOGITS).set_weights([kernel, np.array([1.0, -2.0, 0.5, 0.0])])  # as after a training
     pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
     before = model.predict_on_batch(pixels)
     found = calibration.Calibration(2.5, (0.0, 0.4, -1.0, 0.2))
@@ -50,6 +52,13 @@ def test_a_calibration_in_the_graph_is_the_same_as_one_outside() -> None:
     kernel, bias = model.get_layer(network.LOGITS).get_weights()
     np.testing.assert_allclose(kernel.sum(axis=1), 0, atol=1e-5)
     assert bias.sum() == pytest.approx(0, abs=1e-5)
+
+
+def test_a_share_that_is_a_whole_number_of_films_is_found_by_that_number() -> None:
+    """0.55 times 100 is a little over 55 in floating point."""
+    probability = np.arange(1, 101) / 101
+    threshold = calibration.find_operating_point(np.full(100, True), probability, 0.55)
+    assert (probability >= threshold).sum() == 55
 
 
 @given(
