@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import logging
+import math
 import os
 import shutil
 import signal
@@ -35,6 +36,8 @@ LOOPBACK = "127.0.0.1"
 _PORT_TAKEN = "already in use"
 _ATTEMPTS = 3
 _TELLING_LINES = 30
+_GRACE_S = 5.0
+"""After its own time limit, for a server that was told to end."""
 
 
 class EmbeddedTriton:
@@ -98,6 +101,7 @@ class EmbeddedTriton:
         self._prefix = tuple(prefix)
         self._process: ServerProcess | None = None
         self._told_to_end = False
+        self._end_by = math.inf
         self._folder: Path | None = None
         self._regions: Regions | None = None
 
@@ -232,6 +236,10 @@ class EmbeddedTriton:
         process = self._running()
         watch = StubWatch(process.pid)
         while (code := process.wait(EVERY_S)) is None:
+            if time.monotonic() > self._end_by:
+                # Seen in 2.51: after its own time limit it waits for its threads, of which one waits for ever.
+                log.error("tritonserver did not end when it was told to: ending it by force")
+                process.send_signal(signal.SIGKILL)
             if not self._told_to_end and (dead := watch.dead()):
                 log.error("the process of a model has died (%s): ending the server", ", ".join(map(str, dead)))
                 process.send_signal(signal.SIGKILL)
@@ -241,11 +249,12 @@ class EmbeddedTriton:
         """Pass a signal on to tritonserver, if it runs; SIGINT and SIGTERM end it gracefully."""
         if self._process is not None:
             self._told_to_end = True
+            self._end_by = min(self._end_by, time.monotonic() + self._exit_timeout_s + _GRACE_S)
             self._process.send_signal(number)
 
     def stop(self) -> int | None:
         """End the server and remove its temporary files; None if it was never started. May be called twice."""
-        code = self._process.stop(self._exit_timeout_s + 5) if self._process else None
+        code = self._process.stop(self._exit_timeout_s + _GRACE_S) if self._process else None
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
         self._remove_shared_memory()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import urllib.request
 from pathlib import Path
 
@@ -103,3 +104,10 @@ def test_a_model_that_cannot_be_loaded_ends_the_start_with_tritons_own_words(
 def test_it_can_be_started_once_only(tiny_cpu: EmbeddedTriton) -> None:
     with pytest.raises(RuntimeError, match="started already"):
         tiny_cpu.start()
+
+
+def test_a_server_that_does_not_end_when_it_is_told_to_is_ended_by_force(tiny_repository: Path) -> None:
+    with EmbeddedTriton(tiny_repository, exit_timeout_s=0) as triton:
+        os.kill(triton.pid, signal.SIGSTOP)  # it does not even hear of it
+        triton.send_signal(signal.SIGTERM)
+        assert triton.wait() == -signal.SIGKILL
