@@ -55,6 +55,9 @@ ENGINES = Path("/var/cache/densescan/tensorrt")
 STAMP = "built_from"
 """Name of the file beside them that says what they were built from."""
 
+COULD_NOT_LOAD = 1
+"""Exit code of a tritonserver that ends by itself, since it could not start."""
+
 CLOSED_GRPC = ("shared-memory", "trace", "logging")
 """Loading and unloading belong to `model-repository`, which lists the models too: that is refused by the mode."""
 
@@ -150,10 +153,6 @@ def drop_other_engines(repository: Path, engines: Path) -> int:
     except OSError as error:
         log.warning("engines are built anew at every start: %s", error)
     return len(others)
-
-
-COULD_NOT_LOAD = 1
-"""Exit code of a tritonserver that ends by itself, since it could not start."""
 
 
 def _end(number: int, _frame: FrameType | None) -> None:

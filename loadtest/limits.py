@@ -36,7 +36,9 @@ class Limits:
         found = []
         if total.fail_ratio > self.failure_ratio:
             found.append(f"{total.fail_ratio:.2%} of the calls failed; at most {self.failure_ratio:.2%} may")
-        for name, times in answered_ms.items() if self.p95_ms is not None else ():
+        if self.p95_ms is None:
+            return found
+        for name, times in answered_ms.items():
             p95 = percentile(list(times.elements()), 95)
             if p95 > self.p95_ms:
                 found.append(f"{name}: 95 % took up to {p95:.0f} ms; at most {self.p95_ms:.0f} ms may")

@@ -173,18 +173,18 @@ def record(comparisons: Sequence[Comparison], repository: Path) -> list[Path]:
                 f"{comparison.model} has given {comparison.seen.sum():.0f} answers: {ENOUGH} are the least to compare "
                 "with; nothing was recorded"
             )
-        _read_card(comparison.model, comparison.version, repository)
-    return [_record(comparison, repository) for comparison in comparisons]
+    cards = [_read_card(comparison.model, comparison.version, repository) for comparison in comparisons]
+    for comparison, (path, card) in zip(comparisons, cards, strict=True):
+        _record(comparison, path, card)
+    return [path for path, _ in cards]
 
 
-def _record(comparison: Comparison, repository: Path) -> Path:
-    path, card = _read_card(comparison.model, comparison.version, repository)
+def _record(comparison: Comparison, path: Path, card: dict[str, Any]) -> None:
     seen = dict(zip(comparison.labels, comparison.seen.astype(int).tolist(), strict=True))
     card["drift"] = {"edges": comparison.edges, "answers": seen}
     aside = path.with_name(f".{path.name}.new")
     aside.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     os.replace(aside, path)
-    return path
 
 
 def summary(comparison: Comparison) -> str:

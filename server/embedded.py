@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import logging
-import math
 import os
 import shutil
 import signal
@@ -100,8 +99,7 @@ class EmbeddedTriton:
         self._on_log = on_log
         self._prefix = tuple(prefix)
         self._process: ServerProcess | None = None
-        self._told_to_end = False
-        self._end_by = math.inf
+        self._end_by: float | None = None
         self._folder: Path | None = None
         self._regions: Regions | None = None
 
@@ -236,11 +234,12 @@ class EmbeddedTriton:
         process = self._running()
         watch = StubWatch(process.pid)
         while (code := process.wait(EVERY_S)) is None:
-            if time.monotonic() > self._end_by:
-                # Seen in 2.51: after its own time limit it waits for its threads, of which one waits for ever.
-                log.error("tritonserver did not end when it was told to: ending it by force")
-                process.send_signal(signal.SIGKILL)
-            if not self._told_to_end and (dead := watch.dead()):
+            if self._end_by is not None:
+                if time.monotonic() > self._end_by:
+                    # Seen in 2.51: after its own time limit it waits for its threads, of which one waits for ever.
+                    log.error("tritonserver did not end when it was told to: ending it by force")
+                    process.send_signal(signal.SIGKILL)
+            elif dead := watch.dead():
                 log.error("the process of a model has died (%s): ending the server", ", ".join(map(str, dead)))
                 process.send_signal(signal.SIGKILL)
         return code
@@ -248,8 +247,8 @@ class EmbeddedTriton:
     def send_signal(self, number: signal.Signals) -> None:
         """Pass a signal on to tritonserver, if it runs; SIGINT and SIGTERM end it gracefully."""
         if self._process is not None:
-            self._told_to_end = True
-            self._end_by = min(self._end_by, time.monotonic() + self._exit_timeout_s + _GRACE_S)
+            if self._end_by is None:
+                self._end_by = time.monotonic() + self._exit_timeout_s + _GRACE_S
             self._process.send_signal(number)
 
     def stop(self) -> int | None:

@@ -125,9 +125,7 @@ def fit(
         fitting.fit(run, *(load(task, entries, fold, data, recipe.max_images) for fold in ("train", "val")))
     tell("network: ", run.best_model)
     where = shlex.join(["--data", str(data), "--run", str(run.folder)])
-    out.print(
-        f"next:    python -m training evaluate --task {task.name} {where} --fold val", soft_wrap=True, markup=False
-    )
+    out.print(f"next:    python -m training evaluate --task {task.name} {where} --fold val", soft_wrap=True)
 
 
 def newest_run(task: Task, given: Path | None) -> Run:

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from densescan import Classification, Explanation
-from densescan.explanation import MAX_PICTURE_SIDE
+from densescan._explaining import bounded
 from densescan.images import open_grey
 from densescan.preprocessing import replicate
 from densescan.tasks import CLASS_INDEX_NAME, HEATMAP_NAME, INPUT_NAME, OUTPUT_NAME, PREDICTED, Task
@@ -121,11 +120,9 @@ def explained(
         source: What the picture is called.
     """
     picture = open_grey(file)
-    size = picture.size
-    picture.thumbnail((MAX_PICTURE_SIDE, MAX_PICTURE_SIDE), Image.Resampling.LANCZOS)
     named = dict(zip(task.labels, probabilities, strict=True))
     result = Classification(task.name, label, named[label], named, threshold, model, version, source)
-    return Explanation(result, label, np.ascontiguousarray(heatmap), picture, size)
+    return Explanation(result, label, np.ascontiguousarray(heatmap), bounded(picture), picture.size)
 
 
 def correlations(first: npt.NDArray[np.floating], second: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

@@ -173,8 +173,6 @@ def passed_over(task: Task, data: Path) -> dict[str, int]:
         in_class = bool(above) and above[-1] in labels
         for name in names:
             suffix = Path(name).suffix.lower()
-            if name.startswith("."):
-                continue
             if in_class and suffix in {".dcm", ".dicom"}:
                 found["DICOM files (save them as PNG, with the window that they are read in)"] += 1
             elif in_class and suffix not in picture_suffixes():
@@ -196,10 +194,15 @@ def _folders(data: Path) -> Iterator[tuple[Path, list[str]]]:
                     below.clear()
                     continue
                 seen.add(real)
-                below[:] = sorted(name for name in below if not name.startswith("."))  # deleted, or the system's
+                below[:] = sorted(_visible(below))
                 links += [path for path in (os.path.join(folder, name) for name in below) if os.path.islink(path)]
-                yield Path(folder), names
+                yield Path(folder), _visible(names)
         waiting = links
+
+
+def _visible(names: Iterable[str]) -> list[str]:
+    """Without those that begin with a dot: what was deleted, and the system's own."""
+    return [name for name in names if not name.startswith(".")]
 
 
 def _walk(task: Task, data: Path, own: re.Pattern[str] | None) -> Iterator[ImageFile]:
@@ -212,7 +215,7 @@ def _walk(task: Task, data: Path, own: re.Pattern[str] | None) -> Iterator[Image
         split = _published(above) or (above[-1].lower() if above else "")
         for name in names:
             file = folder / name
-            if file.suffix.lower() in picture_suffixes() and not name.startswith("."):
+            if file.suffix.lower() in picture_suffixes():
                 path = file.relative_to(data).as_posix()
                 yield ImageFile(path, label, split, _group(task, file.stem, own) or path)
 

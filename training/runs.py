@@ -18,7 +18,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TextIO, cast
+from typing import Any, Literal, TextIO
 
 from densescan.tasks import Task
 
@@ -46,7 +46,7 @@ def write_text(path: Path, text: str) -> None:
 
 def open_table(path: Path, mode: Literal["r", "w"] = "r") -> TextIO:
     """Open a CSV file; names of pictures keep their bytes, whatever their encoding."""
-    return cast(TextIO, path.open(mode, newline="", encoding="utf-8", errors="surrogateescape"))
+    return path.open(mode, newline="", encoding="utf-8", errors="surrogateescape")
 
 
 def to_json(data: Mapping[str, Any]) -> str:

@@ -84,7 +84,7 @@ def stem(source: str) -> str:
         file, number = source, ""
     path = Path(file)
     # DICOM files are often named by their UID: in 1.2.840 nothing is a suffix.
-    name = path.stem if path.suffix.lower() in picture_suffixes() | _DICOM else path.name
+    name = path.stem if _is_named_a_picture(path) else path.name
     return f"{name}-{int(number):03}" if number else name
 
 
@@ -112,7 +112,11 @@ def _matching(pattern: Path) -> list[Path]:
 
 
 def _looks_like_a_picture(path: Path) -> bool:
-    return path.suffix.lower() in picture_suffixes() | _DICOM or _is_dicom(path)
+    return _is_named_a_picture(path) or _is_dicom(path)
+
+
+def _is_named_a_picture(path: Path) -> bool:
+    return path.suffix.lower() in picture_suffixes() | _DICOM
 
 
 def _is_dicom(path: Path) -> bool:

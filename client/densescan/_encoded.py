@@ -71,26 +71,21 @@ def decode(data: bytes, name: str, *, max_pixels: int, at_least: int | None = No
     return Decoded(image, several, None if image.size == size else size)
 
 
-def later(image: Image.Image, name: str, *, max_pixels: int) -> Iterator[Image.Image | InvalidImage]:
+def later(image: Image.Image, name: str, *, max_pixels: int) -> Iterator[Image.Image]:
     """The pictures after the first, of a file that has been decoded; the image is moved on, and not copied.
 
-    In place of one that is too large is the error that says so: those behind it can be reached.
+    One that is too large is not decoded: whoever takes it sees its size and refuses it, and can go on to the next.
     """
     number = 1
     while True:
-        page: Image.Image | InvalidImage = image
         with _refusing(f"{name}#{number + 1}", max_pixels):
             try:
                 image.seek(number)
             except EOFError:
                 return
-            try:
-                check_size(image.size, f"{name}#{number + 1}", max_pixels)
-            except InvalidImage as error:
-                page = error
-            else:
+            if image.width * image.height <= max_pixels:
                 _load(image)
-        yield page
+        yield image
         number += 1
 
 

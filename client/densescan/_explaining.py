@@ -96,13 +96,14 @@ def load(image: ImageSource, options: Options) -> ExplainedImage:
         whole.modality,
         whole.warnings,
     )
-    return ExplainedImage(loaded, _bounded(whole.image), whole.full_size or whole.image.size)
+    return ExplainedImage(loaded, bounded(whole.image), whole.full_size or whole.image.size)
 
 
-def _bounded(image: Image.Image) -> Image.Image:
-    bounded = image.copy()  # the caller's own may change
-    bounded.thumbnail((MAX_PICTURE_SIDE, MAX_PICTURE_SIDE), Image.Resampling.LANCZOS)
-    return bounded
+def bounded(image: Image.Image) -> Image.Image:
+    """A copy, because the caller's own may change, as large as an `Explanation` keeps it."""
+    copy = image.copy()
+    copy.thumbnail((MAX_PICTURE_SIDE, MAX_PICTURE_SIDE), Image.Resampling.LANCZOS)
+    return copy
 
 
 def infer_arguments(question: Question, image: ExplainedImage) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def check_many(items: object, in_flight: int) -> None:
         raise TypeError(
             "images is one path or one file: pass several in a list, such as sorted(Path('films').glob('*.png'))"
         )
-    if getattr(items, "ndim", 3) == 2:
+    if getattr(items, "ndim", None) == 2:
         raise TypeError("images is one picture: pass several in a list, or as an array [n, height, width]")
     if is_dataset(items):
         raise TypeError("images is one DICOM dataset: pass densescan.frames(dataset)")

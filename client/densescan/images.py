@@ -235,10 +235,7 @@ def frames(
     yield _in_place(_page, image, f"{name}#1" if several else name, max_pixels, full_size)
     if several:
         for number, other in enumerate(later(image, name, max_pixels=max_pixels), 2):
-            if isinstance(other, InvalidImage):
-                yield other
-            else:
-                yield _in_place(_page, other, f"{name}#{number}", max_pixels)
+            yield _in_place(_page, other, f"{name}#{number}", max_pixels)
 
 
 def _page(image: Image.Image, name: str, max_pixels: int, full_size: tuple[int, int] | None = None) -> Picture:

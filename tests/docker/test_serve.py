@@ -34,6 +34,14 @@ SETTINGS = {
 }
 
 
+WITH_ENGINES_IN = (
+    *(sys.executable, "-B", "-c"),
+    "import sys, pathlib; sys.path.insert(0, 'docker'); import serve;"
+    "serve.ENGINES = pathlib.Path(sys.argv.pop()); serve.main()",
+)
+"""The images' start program; the folder of TensorRT's engines comes behind."""
+
+
 @pytest.fixture(scope="module")
 def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return certificates.make(tmp_path_factory.mktemp("pem"))
@@ -168,13 +176,9 @@ def test_old_engines_are_gone_before_the_gpu_profile_is_served(
     tmp_path: Path, tiny_repository: Path, profile: str, kept: bool
 ) -> None:
     (tmp_path / "old.engine").touch()
-    code = (
-        "import sys, pathlib; sys.path.insert(0, 'docker'); import serve;"
-        "serve.ENGINES = pathlib.Path(sys.argv.pop()); serve.main()"
-    )
     variables = {"DENSESCAN_MODELS": str(tiny_repository), "DENSESCAN_PROFILE": profile}
     environment = {**os.environ, **variables, "DENSESCAN_TRITONSERVER": shutil.which("true") or ""}
-    command = [sys.executable, "-B", "-c", code, str(tmp_path)]
+    command = [*WITH_ENGINES_IN, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "old.engine").exists() is kept
@@ -186,13 +190,9 @@ def test_after_a_start_that_failed_the_next_builds_all_engines(
     tmp_path: Path, tiny_repository: Path, program: str, kept: bool
 ) -> None:
     """One that a full disk left in part would fail at every start."""
-    code = (
-        "import sys, pathlib; sys.path.insert(0, 'docker'); import serve;"
-        "serve.ENGINES = pathlib.Path(sys.argv.pop()); serve.main()"
-    )
     variables = {"DENSESCAN_MODELS": str(tiny_repository), "DENSESCAN_PROFILE": "gpu"}
     environment = {**os.environ, **variables, "DENSESCAN_TRITONSERVER": shutil.which(program) or ""}
-    command = [sys.executable, "-B", "-c", code, str(tmp_path)]
+    command = [*WITH_ENGINES_IN, str(tmp_path)]
     subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
     assert (tmp_path / "built_from").exists() is kept
 
@@ -202,13 +202,9 @@ def test_a_server_that_did_not_end_in_time_is_no_start_that_failed(tmp_path: Pat
     program = tmp_path / "tritonserver"
     program.write_text("#!/bin/bash\ntrap 'exit 1' TERM\ntouch $0.runs\nwhile :; do sleep 0.1; done\n")
     program.chmod(0o755)
-    code = (
-        "import sys, pathlib; sys.path.insert(0, 'docker'); import serve;"
-        "serve.ENGINES = pathlib.Path(sys.argv.pop()); serve.main()"
-    )
     variables = {"DENSESCAN_MODELS": str(tiny_repository), "DENSESCAN_PROFILE": "gpu"}
     environment = {**os.environ, **variables, "DENSESCAN_TRITONSERVER": str(program)}
-    process = subprocess.Popen([sys.executable, "-B", "-c", code, str(tmp_path)], cwd=ROOT, env=environment)
+    process = subprocess.Popen([*WITH_ENGINES_IN, str(tmp_path)], cwd=ROOT, env=environment)
     try:
         assert eventually((tmp_path / "tritonserver.runs").exists, 60)
         process.terminate()
