@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 import urllib.request
 from pathlib import Path
 
@@ -52,7 +53,13 @@ def test_callers_at_one_moment_share_an_inference(tiny_cpu: EmbeddedTriton) -> N
         (stats,) = client.get_inference_statistics("tiny").model_stats
         return stats.inference_count, stats.execution_count
 
+    def settled(client: InferenceServerClient) -> bool:
+        seen = counts(client)
+        time.sleep(0.3)
+        return counts(client) == seen
+
     with InferenceServerClient(tiny_cpu.grpc_url) as client:
+        assert eventually(lambda: settled(client))  # what others asked before is counted a moment later as well
         before = counts(client)
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda seed: ask(tiny_cpu, tiny.pictures(1, seed)), range(16)))
